@@ -1,0 +1,194 @@
+"""Train an image-transformation network for one painting, then show what it does to photographs.
+
+WORKDIR afterwards holds `model/` (what `python -m jaxstyle stylize` takes), `stylized/`,
+`contact_sheet.png`, `loss.png`, `metrics.jsonl`, `config.json` and the checkpoints.
+"""
+
+import functools
+import importlib.resources
+import math
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from jaxstyle import checkpoints, features, losses, networks, trainer, training, workdir
+from jaxstyle.data import Photos, make_batches, open_photos
+from jaxstyle.io import images, models
+from jaxstyle.methods import StyleModel, stylize
+from jaxstyle.reporting.contact_sheet import contact_sheet
+from jaxstyle.reporting.plots import loss_plot
+from jaxstyle.training import feedforward, optimizers
+from jaxstyle.types import InputError
+from jaxstyle.weights import load_weights
+
+
+def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
+    """Train as configured, or go on where `folder` stands, and write the results.
+
+    Args:
+      config: from `configs/starry_fast.py` or like it.
+      folder: the work folder.
+
+    Returns:
+      0 when finished, 128 + signal when interrupted.
+    """
+    with workdir.claim(folder, config.to_dict()) as claim:
+        print(f"work folder: {claim.path} (the same command continues there)", flush=True)
+        outcome, model = _train(config, claim.path)
+        if outcome.signal is not None:
+            return 128 + outcome.signal
+        _save(config, claim.path, model, outcome)
+        _show(config, claim.path, model)
+    return 0
+
+
+def _train(
+    config: ml_collections.ConfigDict, folder: pathlib.Path
+) -> tuple[trainer.Outcome[training.TrainState], StyleModel]:
+    perception = load_weights(config.features.name, config.features.weights)
+    problem, weights = _problem(config, perception.network)
+    network = networks.TransformerConfig(**config.network)
+    optimizer = optimizers.adam(
+        config.optimizer.learning_rate, schedule=config.optimizer.schedule, steps=config.steps
+    )
+    variables = dict(networks.init(jax.random.key(config.seed), network))
+    params = variables.pop("params")
+    if config.checkpoint.restore:
+        params = _restored(config.checkpoint.restore, params)
+    state = training.create(params, optimizer, metrics=("loss", *weights), extra=variables)
+    style = feedforward.style_targets(problem, perception.params, _style_picture(config))
+    step = functools.partial(
+        jax.jit(feedforward.make_step(problem, network, optimizer), donate_argnums=0),
+        perception=perception.params,
+        style=style,
+        weights=weights,
+    )
+    batches = make_batches(
+        open_photos(config.data.photos),
+        size=config.data.size,
+        batch=config.data.batch,
+        seed=config.seed,
+        flip=config.data.flip,
+        scale=config.data.scale,
+        workers=config.data.workers,
+    )
+    outcome = trainer.train(
+        step,
+        state,
+        batches,
+        workdir=folder,
+        steps=config.steps,
+        batch_size=config.data.batch,
+        log_every=config.log_every,
+        checkpoint_every=config.checkpoint.every,
+        keep=config.checkpoint.keep,
+        display_weights=weights,
+    )
+    if batches.skipped.summary():
+        print(batches.skipped.summary(), flush=True)
+    state = outcome.state
+    return outcome, StyleModel({"params": state.params, **state.extra}, network)
+
+
+def _problem(
+    config: ml_collections.ConfigDict, network: features.Network
+) -> tuple[feedforward.Problem, dict[str, float]]:
+    """Return the objective and the weight of each of its terms."""
+    problem = feedforward.Problem(
+        losses.content(config.content.layers, config.content.normalize),
+        losses.style(config.style.layers, config.style.statistic, config.style.normalize),
+        losses.total_variation(config.tv.kind),
+        features.adjusted(
+            network, pooling=config.features.pooling, padding=config.features.padding
+        ),
+    )
+    weights = {"tv": config.tv.weight}
+    for kind in ("content", "style"):
+        part = config[kind]
+        shares = part.layer_weights or None
+        weights |= losses.layer_weights(kind, part.layers, part.weight, shares)
+    wrong = [name for name, weight in weights.items() if not 0 <= weight < math.inf]
+    if wrong or not any(weights.values()):
+        raise InputError(
+            f"the weight of {wrong[0]} is {weights[wrong[0]]}; weights are 0 or more."
+            if wrong
+            else "all weights are 0; give content or style one."
+        )
+    return problem, weights
+
+
+def _style_picture(config: ml_collections.ConfigDict) -> jax.Array:
+    picture = images.read(style_file(config.style.image)).pixels
+    return jnp.asarray(images.resize_shorter(picture, config.style.size))
+
+
+def style_file(image: str) -> pathlib.Path:
+    """Return the file of a style picture: a path, or 'starry' for the painting that ships."""
+    if image == "starry" and not pathlib.Path(image).exists():
+        return pathlib.Path(str(importlib.resources.files("jaxstyle") / "assets/starry.jpg"))
+    return pathlib.Path(image).expanduser()
+
+
+def _restored(where: str, params: dict) -> dict:
+    """Take initial parameters from another run's folder or a model folder."""
+    if (pathlib.Path(where).expanduser() / models.CARD).exists():
+        model, _ = models.load_model(where)
+        if jax.tree.map(jnp.shape, dict(model.params["params"])) != jax.tree.map(jnp.shape, params):
+            raise InputError(f"the model in '{where}' is of another architecture than this run's.")
+        return jax.tree.map(jnp.asarray, dict(model.params["params"]))
+    return checkpoints.load_params(where, params)
+
+
+def _save(
+    config: ml_collections.ConfigDict,
+    folder: pathlib.Path,
+    model: StyleModel,
+    outcome: trainer.Outcome[training.TrainState],
+) -> None:
+    card = {
+        "style": {"image": pathlib.Path(config.style.image).name, "size": config.style.size},
+        "config": workdir.flatten(config.to_dict()),
+        "training": {"steps": outcome.step, "images": outcome.step * config.data.batch},
+        "license": "as the style picture and the photographs it was trained on allow",
+    }
+    models.save_model(folder / "model", model, card)
+    loss_plot(folder / trainer.METRICS_FILE, folder / "loss.png", title=str(config.style.image))
+
+
+def _show(config: ml_collections.ConfigDict, folder: pathlib.Path, model: StyleModel) -> None:
+    """Stylize sample photographs, each a file and all on one sheet, and say where things are."""
+    photos = open_photos(config.samples.photos)
+    names = [photos.names[i] for i in _spread(photos, config.samples.count)]
+    painting = np.asarray(_style_picture(config))
+    paint = jax.jit(stylize)
+    (folder / "stylized").mkdir(exist_ok=True)
+    rows, began = [], time.monotonic()
+    for name in names:
+        pixels = photos[photos.names.index(name)].astype(np.float32) / 255
+        photo = images.resize_shorter(pixels, config.samples.size)
+        painted = np.asarray(paint(model, jnp.asarray(photo)))
+        images.write(folder / "stylized" / f"{pathlib.Path(name).stem}.png", painted)
+        rows.append([photo, painted])
+    rows[0].append(painting)
+    contact_sheet(rows, folder / "contact_sheet.png", column_labels=["photo", "stylized", "style"])
+    print(f"stylized {len(names)} photographs in {time.monotonic() - began:.1f} s")
+    for what, where in {
+        "model": "model",
+        "pictures": "stylized",
+        "contact sheet": "contact_sheet.png",
+        "loss plot": "loss.png",
+        "metrics": trainer.METRICS_FILE,
+        "settings": workdir.CONFIG_FILE,
+    }.items():
+        print(f"  {what:<14} {folder / where}")
+    print(f"next: python -m jaxstyle stylize PHOTO --model {folder / 'model'} --out OUT", flush=True)
+
+
+def _spread(photos: Photos, count: int) -> list[int]:
+    """Indices of at most `count` photographs, spread over the source."""
+    count = max(1, min(count, len(photos)))
+    return [i * len(photos) // count for i in range(count)]

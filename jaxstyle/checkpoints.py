@@ -1,0 +1,336 @@
+"""Checkpoints of a run: its state and where its data stands, saved and read back to the bit.
+
+    WORKDIR/checkpoints/00000200/    one folder per checkpoint, named by its step
+        arrays/                      the state, as Orbax writes it
+        record.json                  the caller's notes; dtype and shape of every array
+        files.json                   size and CRC-32 of every file above
+
+A checkpoint appears whole, by a rename, or not at all. Its files are compared with `files.json`
+before anything is read from them: TensorStore takes many a damaged file for a good one.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from jaxstyle.types import Array, InputError
+
+FOLDER = "checkpoints"
+
+State = TypeVar("State")
+
+_ARRAYS, _RECORD, _FILES = "arrays", "record.json", "files.json"
+_DRAFT = ".draft"  # on its way in
+_DISCARDED = ".discarded"  # on its way out
+_UNREADABLE = ".unreadable"  # kept for its owner, never used again
+
+
+class Restored(NamedTuple, Generic[State]):
+    """A checkpoint that was read back.
+
+    Attributes:
+      step: the step after which it was saved.
+      state: the state, bit for bit.
+      notes: what the caller saved beside it.
+    """
+
+    step: int
+    state: State
+    notes: dict[str, Any]
+
+
+class Checkpointer:
+    """Saves the state of one run and finds the latest one again.
+
+    Only one process may use a folder at a time (see `jaxstyle.workdir.claim`).
+
+    Args:
+      workdir: the folder of the run; `checkpoints/` is made inside.
+      keep: how many of the latest checkpoints stay, at least 1. Two or more let a run survive a
+        damaged one.
+      say: takes a sentence for the user.
+
+    Example:
+      >>> import tempfile
+      >>> checkpointer = Checkpointer(tempfile.mkdtemp())
+      >>> checkpointer.save(10, {"w": jnp.ones(3)}, {"position": 40})
+      >>> step, state, notes = checkpointer.restore_latest({"w": jnp.zeros(3)})
+      >>> step, state["w"].tolist(), notes
+      (10, [1.0, 1.0, 1.0], {'position': 40})
+    """
+
+    def __init__(
+        self,
+        workdir: str | os.PathLike[str],
+        *,
+        keep: int = 2,
+        say: Callable[[str], None] = print,
+    ):
+        if keep < 1:
+            raise InputError(f"keep is {keep}; at least one checkpoint must stay.")
+        self.folder = pathlib.Path(workdir).absolute() / FOLDER
+        self._keep = keep
+        self._say = say
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.folder} cannot be made: {error.strerror}.") from error
+        self._remove_leftovers()
+
+    def save(self, step: int, state: Any, notes: Mapping[str, Any]) -> None:
+        """Save a checkpoint and drop those beyond the latest `keep`.
+
+        Returns when it is on the disk. Killed at any instant, it leaves the checkpoints that were
+        there readable.
+
+        Args:
+          step: steps done so far; a checkpoint of the same step is replaced.
+          state: a pytree of arrays; typed PRNG keys and optimizer states may be among them.
+          notes: values JSON can hold, e.g. the position of the data iterator.
+
+        Raises:
+          InputError: it cannot be written (disk full, no permission).
+        """
+        target = self.folder / f"{step:08d}"
+        try:
+            draft = _write_draft(target, state, notes)
+            if target.exists():
+                self._discard(target)
+            draft.rename(target)
+        except (OSError, ValueError) as error:  # Orbax reports a full disk as either
+            self._remove_leftovers()
+            raise InputError(
+                f"the checkpoint of step {step} cannot be written to {self.folder}: "
+                f"{_reason(error)}; free some space there or choose another --workdir (earlier "
+                "checkpoints are intact)."
+            ) from error
+        self._drop_old(step)
+
+    def restore_latest(self, like: State) -> Restored[State] | None:
+        """Read back the latest checkpoint.
+
+        One that is damaged is named in a sentence and set aside (renamed to `*.unreadable`), and
+        the one before it is taken.
+
+        Args:
+          like: a state of the same structure, shapes and dtypes, on the devices where the restored
+            one is to be; it is only looked at.
+
+        Returns:
+          The checkpoint, or None when there is none.
+
+        Raises:
+          InputError: there are checkpoints and all are damaged, or one has other arrays than
+            `like`; the first array that disagrees is named.
+        """
+        failed: list[tuple[pathlib.Path, str]] = []
+        for path in reversed(_checkpoints(self.folder)):
+            try:
+                record = _verified_record(path)
+                _compare(path, record["leaves"], _leaves(like), dtypes=True)
+                state = _load(path, like)
+            except InputError:
+                raise
+            except Exception as error:  # past the checksums, whatever Orbax may trip over
+                failed.append((path, _reason(error)))
+                continue
+            self._set_aside(failed, int(path.name))
+            return Restored(int(path.name), state, record["notes"])
+        if failed:
+            raise InputError(
+                f"no checkpoint in {self.folder} can be read (the latest: {failed[0][1]}); delete "
+                "that folder to start over, or choose another --workdir."
+            )
+        return None
+
+    def _set_aside(self, failed: list[tuple[pathlib.Path, str]], step: int) -> None:
+        """Rename what could not be read: a later start must not take it for this run's future."""
+        for path, reason in failed:
+            aside = path.with_name(path.name + _UNREADABLE)
+            if aside.exists():
+                self._discard(aside)
+            path.rename(aside)
+            self._say(
+                f"checkpoint {path} cannot be read ({reason}); it is now {aside.name}, and the run "
+                f"continues from step {step}"
+            )
+
+    def _drop_old(self, step: int) -> None:
+        """Keep the latest checkpoints; unreadable ones go once the run has passed them."""
+        for path in _checkpoints(self.folder)[: -self._keep]:
+            self._discard(path)
+        for path in self.folder.glob(f"[0-9]*{_UNREADABLE}"):
+            if path.stem.isdigit() and int(path.stem) <= step:
+                self._discard(path)
+
+    def _discard(self, path: pathlib.Path) -> None:
+        """Delete a folder; killed half-way, it no longer looks like a checkpoint."""
+        doomed = path.with_name(path.name + _DISCARDED)
+        path.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+    def _remove_leftovers(self) -> None:
+        """Delete what a kill in the middle of a save or a deletion left behind."""
+        for path in self.folder.iterdir():
+            if path.suffix in (_DISCARDED, _DRAFT):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def load_params(where: str | os.PathLike[str], like: State) -> State:
+    """Read the parameters of another run, for a warm start.
+
+    Args:
+      where: the other run's workdir, its `checkpoints` folder, or one checkpoint in it.
+      like: parameters of the network to start; structure and shapes must agree, and the result has
+        their dtypes and devices.
+
+    Returns:
+      The parameters saved as `params` in the latest checkpoint there that can be read.
+
+    Raises:
+      InputError: there is no checkpoint, none can be read, or a parameter is missing or has another
+        shape; the first such parameter is named.
+
+    Example:
+      >>> import tempfile
+      >>> run = tempfile.mkdtemp()
+      >>> Checkpointer(run).save(1, {"params": {"w": jnp.ones(2)}, "step": jnp.int32(1)}, {})
+      >>> load_params(run, {"w": jnp.zeros(2)})["w"].tolist()
+      [1.0, 1.0]
+    """
+    root = pathlib.Path(where).expanduser().absolute()
+    found = _checkpoints(root / FOLDER) or _checkpoints(root) or [root] * _is_checkpoint(root)
+    if not found:
+        raise InputError(
+            f"{root} holds no checkpoint to start from; give the --workdir of a run that saved one."
+        )
+    reason = ""
+    for path in reversed(found):
+        try:
+            stored = _verified_record(path)["leaves"]
+            params = {name: what for name, what in stored.items() if name.startswith("params/")}
+            _compare(path, params, _leaves({"params": like}), dtypes=False)
+            return _load(path, {"params": like})["params"]
+        except InputError:
+            raise
+        except Exception as error:  # see restore_latest
+            reason = reason or _reason(error)
+    raise InputError(
+        f"no checkpoint in {root} can be read ({reason}); give another run's --workdir."
+    )
+
+
+def _checkpoints(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Return the finished checkpoints in a folder, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(filter(_is_checkpoint, folder.iterdir()), key=lambda path: int(path.name))
+
+
+def _is_checkpoint(path: pathlib.Path) -> bool:
+    return re.fullmatch(r"\d{8,}", path.name) is not None and path.is_dir()
+
+
+def _write_draft(target: pathlib.Path, state: Any, notes: Mapping[str, Any]) -> pathlib.Path:
+    """Write a checkpoint under a name that is not one yet; `files.json` comes last."""
+    draft = target.with_name(target.name + _DRAFT)
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    ocp.save(draft / _ARRAYS, state)
+    (draft / _RECORD).write_text(json.dumps({"notes": dict(notes), "leaves": _leaves(state)}))
+    (draft / _FILES).write_text(json.dumps(_file_sums(draft)))
+    return draft
+
+
+def _verified_record(path: pathlib.Path) -> dict[str, Any]:
+    """Return the record of a checkpoint whose files are as they were written."""
+    expected = json.loads((path / _FILES).read_bytes())
+    found = _file_sums(path)
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            raise ValueError(f"{name} is missing")
+        if found[name] != expected.get(name):
+            raise ValueError(f"{name} is damaged")
+    return json.loads((path / _RECORD).read_bytes())
+
+
+def _file_sums(folder: pathlib.Path) -> dict[str, list[int]]:
+    """Return size and CRC-32 of every file below a folder but `files.json`, by relative path."""
+    sums = {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file != folder / _FILES:
+            content = file.read_bytes()
+            sums[file.relative_to(folder).as_posix()] = [len(content), zlib.crc32(content)]
+    return sums
+
+
+def _leaves(tree: Any) -> dict[str, list[Any]]:
+    """Return dtype and shape of every array, by its path, e.g. `params/conv1/kernel`."""
+    return {
+        jax.tree_util.keystr(where, simple=True, separator="/"): [str(leaf.dtype), list(leaf.shape)]
+        for where, leaf in jax.tree.leaves_with_path(tree)
+    }
+
+
+def _compare(
+    path: pathlib.Path, stored: Mapping[str, Any], wanted: Mapping[str, Any], *, dtypes: bool
+) -> None:
+    """Refuse arrays that are not the wanted ones; the first that disagrees is named."""
+    advice = "it was saved by another network or recipe; use its settings, or another folder."
+    for name in [*wanted, *stored]:
+        if name not in stored:
+            raise InputError(f"{path} has no '{name}': {advice}")
+        if name not in wanted:
+            raise InputError(f"{path} has '{name}', which is unknown here: {advice}")
+        (stored_dtype, stored_shape), (dtype, shape) = stored[name], wanted[name]
+        if stored_shape != shape or (dtypes and stored_dtype != dtype):
+            raise InputError(
+                f"'{name}' is {_described(stored_dtype, stored_shape)} in {path} and "
+                f"{_described(dtype, shape)} here: {advice}"
+            )
+
+
+def _load(path: pathlib.Path, like: State) -> State:
+    """Read the arrays of `like`, all or a part of those saved."""
+    abstract = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like
+    )
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True
+    with context:
+        return jax.tree.map(_free_like, ocp.load(path / _ARRAYS, abstract), like)
+
+
+def _free_like(value: Array, like: Array) -> Array:
+    """Return `value` tied to its device only if `like` is; Orbax ties everything.
+
+    A state that was free to follow its batch to several devices must be free again after a restart.
+    """
+    if like.committed:
+        return value
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        data = jnp.asarray(np.asarray(jax.random.key_data(value)))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
+    return jnp.asarray(np.asarray(value))
+
+
+def _described(dtype: str, shape: list[int]) -> str:
+    return f"{dtype} {'x'.join(map(str, shape))}" if shape else f"a {dtype} scalar"
+
+
+def _reason(error: BaseException) -> str:
+    """Return what went wrong in one line, short enough for a sentence."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = str(error).strip().splitlines()
+    return (lines[0][:160] if lines else type(error).__name__).rstrip(".;: ")

@@ -1,0 +1,270 @@
+"""The command line: `python -m jaxstyle COMMAND ...`, also installed as `jaxstyle`.
+
+A command is a function that adds a sub-parser and one that runs it; `_COMMANDS` lists the first.
+JAX is imported by the running function, after the process is set up: `--help` needs neither.
+
+Exit status: 0 all done, 1 some pictures failed (named at the end), 2 wrong usage, 130 interrupted.
+"""
+
+import argparse
+import contextlib
+import importlib.metadata
+import math
+import os
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxstyle.io.inputs import Missed
+    from jaxstyle.io.stylize import Outcome
+
+_EXAMPLES = """\
+examples:
+  jaxstyle stylize photo.jpg --model starry --out painted.jpg
+  jaxstyle stylize photos/ 'more/**/*.png' --model runs/mine/model --out painted/ --strength 0.7
+
+Inputs are never overwritten; results of an earlier run are. Size, color profile and transparency are
+kept (JPEG has no transparency: such a picture is put on white), and EXIF orientation is applied.
+Pictures of one size share a compiled program: the first of each size takes longer.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+      argv: the arguments after the program's name; those of this process by default.
+
+    Returns:
+      The exit status, see the module's docstring. Nothing a user can cause raises.
+
+    Example:
+      >>> main(['models'])  # doctest: +SKIP
+      0
+    """
+    for stream in (sys.stdout, sys.stderr):  # a name the terminal cannot show is no reason to stop
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        arguments = _parser().parse_args(argv)
+        return _run(arguments)
+    except SystemExit as stop:  # argparse, after --help or a mistake
+        return int(stop.code or 0)
+    except KeyboardInterrupt as stop:
+        _complain(": ".join(["interrupted", *map(str, stop.args)]))
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone: `| head`
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from jaxstyle import runtime
+
+    runtime.setup()
+    from jaxstyle.types import InputError
+
+    try:
+        return arguments.run(arguments)
+    except InputError as error:
+        _complain(f"error: {error}")
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="jaxstyle", description="Neural style transfer in JAX.")
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in _COMMANDS:
+        add(commands)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return f"jaxstyle {importlib.metadata.version('jaxstyle')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "jaxstyle (not installed)"
+
+
+def _add_stylize(commands: Any) -> None:
+    parser = commands.add_parser(
+        "stylize",
+        help="paint pictures in a trained style",
+        description="Paint pictures in the style of a trained model.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("inputs", nargs="+", metavar="IN", help="picture, folder (with all inside) or pattern")
+    add("--model", required=True, metavar="DIR|NAME", help="model folder, or see `jaxstyle models`")
+    add("--out", required=True, help="folder for the results; or a file, for one picture")
+    add("--strength", type=float, default=1.0, help="0 (the photo) to 1 (full style, the default)")
+    add("--preserve-color", action="store_true", help="keep the photo's colors")
+    add("--batch", type=int, default=8, help="pictures of one size at a time, at most (default 8)")
+    add("--suffix", default="", help="put behind each name: _starry makes photo_starry.jpg")
+    add("--format", metavar="EXT", help="png, jpg, webp, tif, ... (default: as each picture)")
+    add("--skip-existing", action="store_true", help="leave out pictures whose result exists")
+    add(
+        "--max-megapixels",
+        type=_megapixels,
+        default=200.0,
+        metavar="N",
+        help="refuse larger pictures (default 200)",
+    )
+    parser.set_defaults(run=_stylize)
+
+
+def _stylize(arguments: argparse.Namespace) -> int:
+    import pathlib
+
+    from jaxstyle.io.inputs import find_pictures
+    from jaxstyle.io.models import load_model
+    from jaxstyle.io.outputs import plan_outputs
+    from jaxstyle.io.stylize import stylize_files
+    from jaxstyle.types import InputError
+
+    model, _ = load_model(arguments.model)
+    out = pathlib.Path(os.path.expanduser(arguments.out))
+    found, missed = find_pictures(arguments.inputs, besides=out)
+    if not found:
+        raise InputError(" ".join(miss.error for miss in missed))
+    jobs = plan_outputs(found, out, suffix=arguments.suffix, format=arguments.format)
+    wanted = [job for job in jobs if not (arguments.skip_existing and job.target.exists())]
+    with warnings.catch_warnings(), _Report(len(wanted) + len(missed), missed) as report:
+        # Pillow warns of odd metadata; what matters becomes an error of the picture.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        stylize_files(
+            model,
+            wanted,
+            strength=arguments.strength,
+            preserve_color=arguments.preserve_color,
+            batch=arguments.batch,
+            max_pixels=round(arguments.max_megapixels * 1e6),
+            report=report,
+        )
+    return report.end(arguments.out, skipped=len(jobs) - len(wanted))
+
+
+def _megapixels(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+class _Report:
+    """Tells how the pictures come along: a bar on a terminal, a line per picture elsewhere."""
+
+    def __init__(self, total: int, missed: "Sequence[Missed]"):
+        self._total = total
+        self._done = 0
+        self._failed: list[str] = []
+        self._start = time.monotonic()
+        self._bar: Any = None
+        self._missed = missed
+
+    def __enter__(self) -> "_Report":
+        if sys.stdout.isatty() and sys.stderr.isatty():
+            self._bar = _bar()
+            self._bar.add_task("stylizing", total=self._total)
+            self._bar.start()
+        for miss in self._missed:
+            self._fail(miss.given, miss.error)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if kind is KeyboardInterrupt:
+            raise KeyboardInterrupt(f"{self._done} of {self._total} pictures are done")
+
+    def __call__(self, outcome: "Outcome") -> None:
+        """Show one outcome."""
+        job = outcome.job
+        if outcome.error is not None:
+            self._fail(str(job.source), outcome.error)
+            return
+        self._done += 1
+        if self._bar is None:
+            self._say(f"{job.source} -> {job.target}")
+        else:
+            self._bar.advance(0)
+        if job.numbered:
+            self._say(f"note: '{job.target}' is numbered, as another result has the name")
+        if outcome.flattened:
+            self._say(f"note: '{job.target}' cannot hold transparency; it was put on white")
+
+    def end(self, out: str, skipped: int) -> int:
+        """Say where the results are and what failed; return the exit status."""
+        seconds = time.monotonic() - self._start
+        there = f", {skipped} were there already" if skipped else ""
+        done = "1 picture is" if self._done == 1 else f"{self._done} pictures are"
+        print(_line(f"{done} in {out} ({seconds:.1f} s{there})"), flush=True)
+        if self._failed:
+            _complain(f"{len(self._failed)} of {self._total} failed:")
+            for name in self._failed:
+                _complain(f"  {name}")
+        return 1 if self._failed else 0
+
+    def _fail(self, name: str, error: str) -> None:
+        self._failed.append(name)
+        if self._bar is None:
+            _complain(f"failed: {error}")
+        else:
+            self._bar.advance(0)
+            self._say(f"failed: {error}")
+
+    def _say(self, text: str) -> None:
+        if self._bar is None:
+            print(_line(text), flush=True)
+        else:
+            self._bar.console.print(_line(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def _bar() -> Any:
+    from rich import console, progress
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+        console=console.Console(stderr=True),
+        transient=True,
+    )
+
+
+def _complain(text: str) -> None:
+    print(_line(text), file=sys.stderr, flush=True)
+
+
+def _line(text: str) -> str:
+    """Escape what would break the line or the terminal; file names may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _add_models(commands: Any) -> None:
+    parser = commands.add_parser("models", help="list the models that come with jaxstyle")
+    parser.set_defaults(run=_models)
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from jaxstyle.io.models import load_card, shipped_models
+
+    names = shipped_models()
+    for name in names:
+        card = load_card(name)
+        parameters = card.get("weights", {}).get("parameters", 0)
+        print(f"{name:20} {parameters / 1e6:5.2f} M parameters  {card.get('license', '')}")
+    if not names:
+        print("no models come with this version; train one and give its folder to --model.")
+    return 0
+
+
+_COMMANDS = (_add_stylize, _add_models)

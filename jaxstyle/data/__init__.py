@@ -1,0 +1,16 @@
+"""Photographs for training: where they come from, and the stream of crops made of them."""
+
+from jaxstyle.data.photos import Photos, UnreadablePhoto, open_photos
+from jaxstyle.data.pipeline import PhotoBatches, PhotoBatchIterator, default_threads, make_batches
+from jaxstyle.data.skipped import SkippedPhotos
+
+__all__ = [
+    "PhotoBatchIterator",
+    "PhotoBatches",
+    "Photos",
+    "SkippedPhotos",
+    "UnreadablePhoto",
+    "default_threads",
+    "make_batches",
+    "open_photos",
+]

@@ -1,0 +1,161 @@
+"""Where the bytes of photographs come from: a folder or a zip, behind `names` and `read(index)`."""
+
+import os
+import pathlib
+import threading
+import zipfile
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+from jaxstyle.types import InputError
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+class PhotoFiles(Protocol):
+    """Encoded pictures in a fixed order, readable from many threads, picklable."""
+
+    names: tuple[str, ...]
+
+    def read(self, index: int) -> bytes:
+        """Return the encoded bytes of picture `index`."""
+
+
+def is_picture(name: str) -> bool:
+    """Tell whether a relative path is one of a picture, by its suffix in any case.
+
+    Hidden files and folders do not count: beside photographs they are thumbnails, trash and the
+    `._name.jpg` and `__MACOSX/` doubles that macOS writes, none of which is a picture.
+
+    Args:
+      name: a relative path with forward slashes.
+
+    Returns:
+      True for the name of a picture.
+
+    Example:
+      >>> is_picture('beach/IMG_1.JPG'), is_picture('._IMG_1.JPG'), is_picture('notes.txt')
+      (True, False, False)
+    """
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+    return not hidden and name.lower().endswith(SUFFIXES)
+
+
+class FolderFiles:
+    """Pictures that are files under one folder.
+
+    Args:
+      folder: the folder.
+      names: paths relative to it, with forward slashes, in the order of the indices.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], names: Iterable[str]):
+        self.folder = pathlib.Path(folder)
+        self.names = tuple(names)
+
+    def read(self, index: int) -> bytes:
+        """Return the encoded bytes of picture `index`; an `OSError` where the file is gone."""
+        return (self.folder / self.names[index]).read_bytes()
+
+
+class ZipFiles:
+    """Pictures inside a zip, read without unpacking it.
+
+    The file is opened at the first read and once per process: its table of contents may be long
+    (COCO has 118 000 entries), so threads share it. Reading one entry is a small part of decoding
+    it, so the lock around the read costs little.
+
+    Args:
+      path: the zip.
+      names: names of entries, in the order of the indices.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], names: Iterable[str]):
+        self.path = pathlib.Path(path)
+        self.names = tuple(names)
+        self._forget()
+
+    def read(self, index: int) -> bytes:
+        """Return the encoded bytes of picture `index`; raises what `zipfile` raises."""
+        with self._lock:
+            if self._zip is None or self._process != os.getpid():
+                # A forked child must not share the file position with its parent.
+                self._zip, self._process = zipfile.ZipFile(self.path), os.getpid()
+            return self._zip.read(self.names[index])
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._zip: zipfile.ZipFile | None = None
+        self._process = -1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "names": self.names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+
+def folder_files(folder: str | os.PathLike[str]) -> FolderFiles:
+    """List the pictures under a folder.
+
+    Args:
+      folder: searched with its subfolders, symbolic links included; order is that of the relative
+        paths as strings, the same on every file system.
+
+    Returns:
+      The pictures.
+
+    Raises:
+      InputError: no file has the suffix of a picture.
+    """
+    root = pathlib.Path(folder)
+    names = sorted(name for name in _walk(root) if is_picture(name))
+    if not names:
+        raise InputError(
+            f"'{root}' holds no photographs; their names must end in {_suffixes()}, "
+            "in any case, in the folder or below it."
+        )
+    return FolderFiles(root, names)
+
+
+def zip_files(path: str | os.PathLike[str]) -> ZipFiles:
+    """List the pictures inside a zip.
+
+    Args:
+      path: the zip; folders inside it are searched too, in the order of the entries' names.
+
+    Returns:
+      The pictures.
+
+    Raises:
+      InputError: it is not a whole zip, is encrypted, or holds no picture.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if is_picture(entry.filename)]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"'{path}' cannot be read as a zip ({error}); copy it again.") from error
+    if not entries:
+        raise InputError(f"'{path}' holds no photographs; their names must end in {_suffixes()}.")
+    if any(entry.flag_bits & 1 for entry in entries):
+        raise InputError(f"'{path}' is encrypted; unpack it and give the folder instead.")
+    return ZipFiles(path, sorted({entry.filename for entry in entries}))
+
+
+def _walk(root: pathlib.Path) -> Iterator[str]:
+    """Yield the relative paths of the files under `root`, each real folder once."""
+    seen = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back to a folder above would never end
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders.sort()  # decides which of two links to one folder counts
+        for file in files:
+            yield pathlib.Path(folder, file).relative_to(root).as_posix()
+
+
+def _suffixes() -> str:
+    return ", ".join(SUFFIXES[:-1]) + f" or {SUFFIXES[-1]}"

@@ -1,0 +1,252 @@
+"""Photographs to train on: scikit-image's own, a folder or a zip, by index, as upright RGB.
+
+The default source is a handful of photographs that are part of the installed scikit-image package,
+read straight from its folder; nothing is ever downloaded:
+
+| file | picture | rights, as scikit-image states them |
+|---|---|---|
+| astronaut.png | Eileen Collins, NASA | public domain |
+| camera.png | a photographer on a lawn (grayscale), by Lav Varshney | CC0 |
+| chelsea.png | a cat, by Stefan van der Walt | CC0 |
+| coffee.png | a cup of coffee, by Rachel Michetti | CC0 |
+| motorcycle_left.png | a garage, Middlebury 2014 stereo benchmark | none stated; cite Scharstein et al. 2014 |
+| rocket.jpg | a Falcon 9 at dusk, SpaceX | public domain |
+
+Left out: what is not a photograph of a scene (microscopy, star fields, drawings, text), close-ups of
+one texture, and the second picture of the stereo pair.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import operator
+import os
+import pathlib
+import threading
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from jaxstyle.data import decode, files
+from jaxstyle.types import InputError
+
+BUNDLED = "skimage"
+BUNDLED_NAMES = (
+    "astronaut.png",
+    "camera.png",
+    "chelsea.png",
+    "coffee.png",
+    "motorcycle_left.png",
+    "rocket.jpg",
+)
+
+
+class UnreadablePhoto(InputError):
+    """One photograph of a source cannot be used; the others can.
+
+    Attributes:
+      name: its name in the source.
+      reason: why, in a few words.
+    """
+
+    def __init__(self, name: str, reason: str):
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"photograph '{self.name}' cannot be used: {self.reason}."
+
+
+class Photo(NamedTuple):
+    """A decoded photograph: an RGB picture, and what it was converted from (`''`: nothing)."""
+
+    picture: Image.Image
+    converted_from: str
+
+
+class Photos:
+    """Photographs by index.
+
+    Decoded photographs are kept in memory until `cache_bytes` are full and then stay: an epoch
+    visits each once, so replacing the oldest would throw each away just before its next use.
+    A pickled source starts with an empty cache.
+
+    Args:
+      source: the encoded files.
+      where: what to call the source in messages.
+      minimum: shorter sides below this many pixels are refused.
+      cache_bytes: memory for decoded photographs, per process.
+
+    Example:
+      >>> photos = open_photos('skimage')
+      >>> photos.names[0], photos[0].shape
+      ('astronaut.png', (512, 512, 3))
+    """
+
+    def __init__(
+        self,
+        source: files.PhotoFiles,
+        *,
+        where: str,
+        minimum: int = 64,
+        cache_bytes: int = 128 << 20,
+    ):
+        self.where = where
+        self._files = source
+        self._minimum = minimum
+        self._cache_bytes = cache_bytes
+        self._start_cache()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The photographs' names, in the order of their indices."""
+        return self._files.names
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A short hash of the names: tells whether a source is the one an earlier run used."""
+        joined = "\0".join(self.names).encode(errors="surrogatepass")
+        return hashlib.sha256(joined).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return photograph `index` in full size, uint8 `[h, w, 3]`, sRGB, upright.
+
+        Raises:
+          IndexError: there is no such photograph.
+          UnreadablePhoto: it is broken or too small.
+        """
+        return np.asarray(self.load(index).picture)
+
+    def load(self, index: int, shorter_side: int | None = None) -> Photo:
+        """Return photograph `index` as a Pillow picture, which the caller must not change.
+
+        Args:
+          index: its index.
+          shorter_side: the shorter side that is needed; a much larger JPEG is decoded at a
+            fraction of its size, which is never below this. None: full size.
+
+        Returns:
+          The photograph.
+
+        Raises:
+          IndexError: there is no such photograph.
+          UnreadablePhoto: it is broken or too small.
+        """
+        index = range(len(self))[operator.index(index)]
+        cached = self._cache.get((index, shorter_side))
+        if cached is not None:
+            return cached
+        try:
+            data = self._files.read(index)
+            photo = Photo(
+                *decode.decode(data, shorter_side=shorter_side, minimum=self._minimum)
+            )
+        except Exception as error:  # a broken file makes decoders raise nearly anything
+            raise UnreadablePhoto(self.names[index], decode.reason(error)) from error
+        self._keep((index, shorter_side), photo)
+        return photo
+
+    def _keep(self, key: tuple[int, int | None], photo: Photo) -> None:
+        size = decode.bytes_in_memory(photo.picture)
+        with self._lock:
+            if key not in self._cache and self._cached_bytes + size <= self._cache_bytes:
+                self._cache[key] = photo
+                self._cached_bytes += size
+
+    def _start_cache(self) -> None:
+        self._lock = threading.Lock()
+        self._cache: dict[tuple[int, int | None], Photo] = {}
+        self._cached_bytes = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        for name in ("_lock", "_cache", "_cached_bytes"):
+            del state[name]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start_cache()
+
+
+def open_photos(
+    where: str | os.PathLike[str] = "", *, minimum: int = 64, cache_bytes: int = 128 << 20
+) -> Photos:
+    """Open a source of photographs.
+
+    Args:
+      where: `''` or `'skimage'` for the photographs that come with scikit-image (see the top of
+        this file), else a folder (searched with its subfolders) or a `.zip`. A folder of your own
+        called `skimage` is `./skimage`.
+      minimum: shorter sides below this many pixels are refused, one photograph at a time.
+      cache_bytes: memory for decoded photographs, per process; 0 keeps none.
+
+    Returns:
+      The source. At least one of its photographs is known to be readable.
+
+    Raises:
+      InputError: `where` is missing, is neither a folder nor a zip, or has no readable photograph.
+
+    Example:
+      >>> len(open_photos())
+      6
+    """
+    if os.fspath(where) in ("", BUNDLED):
+        source, name = _bundled_files(), BUNDLED
+    else:
+        source, name = _files_at(pathlib.Path(where).expanduser()), os.fspath(where)
+    photos = Photos(source, where=name, minimum=minimum, cache_bytes=cache_bytes)
+    _require_one(photos)
+    return photos
+
+
+def _files_at(path: pathlib.Path) -> files.PhotoFiles:
+    if not path.exists():
+        raise InputError(
+            f"photographs '{path}' do not exist; give a folder, a .zip, or '{BUNDLED}' for the "
+            "photographs that come with scikit-image."
+        )
+    if not os.access(path, os.R_OK):
+        raise InputError(f"photographs '{path}' cannot be read: permission denied.")
+    if path.is_dir():
+        return files.folder_files(path)
+    if path.suffix.lower() == ".zip":
+        return files.zip_files(path)
+    hint = f"; give its folder, '{path.parent}'" if files.is_picture(path.name) else ""
+    raise InputError(f"photographs '{path}' are neither a folder nor a .zip{hint}.")
+
+
+def _bundled_files() -> files.FolderFiles:
+    """Find the photographs in scikit-image's installed folder, without importing it."""
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise InputError("scikit-image is not installed; install it, or name a folder of photographs.")
+    folder = pathlib.Path(spec.origin).parent / "data"
+    names = [name for name in BUNDLED_NAMES if (folder / name).is_file()]
+    if not names:
+        raise InputError(
+            f"scikit-image's photographs are missing from '{folder}'; reinstall scikit-image, or "
+            "name a folder of photographs."
+        )
+    return files.FolderFiles(folder, names)
+
+
+def _require_one(photos: Photos) -> None:
+    """Raise unless some photograph is readable; usually the first is, and that is all it costs."""
+    first: UnreadablePhoto | None = None
+    for index in range(len(photos)):
+        try:
+            photos.load(index)
+            return
+        except UnreadablePhoto as error:
+            first = first or error
+    assert first is not None  # a source is never empty
+    raise InputError(
+        f"none of the {len(photos)} photographs of '{photos.where}' can be used; "
+        f"'{first.name}': {first.reason}."
+    )

@@ -1,0 +1,357 @@
+"""Endless shuffled batches of random crops, by Grain, resumable at every batch.
+
+Batch k of a stream is a function of the source, the settings and k alone. Threads, worker processes
+and the size of the read-ahead decide when it is made, never what it holds; a checkpoint is the number
+k, so a run may go on with other threads or workers than it began with.
+"""
+
+import dataclasses
+import math
+import multiprocessing
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+from absl import flags
+
+from jaxstyle.data import augment
+from jaxstyle.data.photos import Photos, UnreadablePhoto
+from jaxstyle.data.skipped import SkippedPhotos
+from jaxstyle.types import InputError
+
+MOST_THREADS = 8
+
+
+class Note(NamedTuple):
+    """What happened to one photograph on the way: skipped, or converted to RGB."""
+
+    name: str
+    what: str
+    skipped: bool
+
+
+class Example(NamedTuple):
+    """One crop uint8 `[size, size, 3]`, or a batch of them, and the notes on its photographs.
+
+    Notes travel with the pixels so that they also arrive from worker processes.
+    """
+
+    pixels: np.ndarray
+    notes: tuple[Note, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What, with the source, decides the content of every batch."""
+
+    size: int
+    batch: int
+    seed: int
+    flip: bool
+    scale: tuple[float, float]
+    process_index: int
+    process_count: int
+
+    def __post_init__(self) -> None:
+        low, high = self.scale
+        allowed = {
+            f"size {self.size} must be at least 1": self.size >= 1,
+            f"batch {self.batch} must be at least 1": self.batch >= 1,
+            f"seed {self.seed} must be from 0 to 2**32 - 1": 0 <= self.seed < 2**32,
+            f"scale {self.scale} must be (low, high) with 1 <= low <= high, because a crop cannot be "
+            "larger than its photograph": 1 <= low <= high < math.inf,
+            f"process_index {self.process_index} must be from 0 to process_count - 1 = "
+            f"{self.process_count - 1}": 0 <= self.process_index < self.process_count,
+        }
+        for rule, holds in allowed.items():
+            if not holds:
+                raise InputError(f"{rule}.")
+
+
+def default_threads() -> int:
+    """Return how many threads decode: one per core this process may use, at most 8.
+
+    Decoding and resizing release Python's lock; what holds it is about a tenth of the work, so more
+    threads than `MOST_THREADS` would add little. Beyond that, use worker processes.
+    """
+    try:
+        cores = len(os.sched_getaffinity(0))  # a container may own fewer than the machine has
+    except AttributeError:  # not on every system
+        cores = os.cpu_count() or 1
+    return min(cores, MOST_THREADS)
+
+
+def make_batches(
+    source: Photos,
+    *,
+    size: int,
+    batch: int,
+    seed: int,
+    flip: bool = True,
+    scale: tuple[float, float] = (1.0, 1.5),
+    threads: int | None = None,
+    prefetch: int | None = None,
+    workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> "PhotoBatches":
+    """Make the endless stream of training batches.
+
+    Every epoch visits each photograph once, in an order of its own; batches run across the ends of
+    epochs. A photograph that cannot be used is replaced by another, chosen by the seed, so that one
+    broken file shifts nothing. Each crop is drawn as `augment.random_crop` says.
+
+    Pixels stay uint8: four times less to move to the device than float32, and dividing by 255 costs
+    nothing inside the training step.
+
+    Args:
+      source: photographs, from `open_photos`.
+      size: side of the crops in pixels.
+      batch: crops per batch, on this process.
+      seed: from 0 to 2**32 - 1; decides order and crops.
+      flip: mirror left to right half of the time.
+      scale: range of the scale of the whole photograph before cutting, relative to the one where
+        its shorter side is `size`; each at least 1.
+      threads: threads that make batches, in this process or in each worker; 0 makes each batch when
+        it is asked for. None: one per core, at most 8; with workers, 1 in each.
+      prefetch: batches made ahead, per process or worker. None: two more than threads.
+      workers: worker processes; 0 uses this process only, which is enough unless a GPU outruns
+        `default_threads` (`benchmarks/data_pipeline.py` tells). Workers start a fresh Python, so
+        a script must guard its start by `if __name__ == '__main__':`.
+      process_index: which process of a multi-host run this is. Element i of the one stream goes to
+        process `i % process_count`, so a global batch is the same however many processes share it.
+      process_count: how many processes there are.
+
+    Returns:
+      The stream: `iter()` it as often as needed; each iterator yields uint8 `[batch, size, size, 3]`,
+      sRGB, without end, and has `get_state`, `set_state` and `close`. Iterators are Orbax
+      checkpointables. `.skipped` says which photographs were replaced or converted.
+
+    Raises:
+      InputError: a value is out of its range. While iterating: no photograph can be used any more.
+
+    Example:
+      >>> from jaxstyle.data import open_photos
+      >>> batches = iter(make_batches(open_photos(), size=32, batch=4, seed=0))
+      >>> next(batches).shape
+      (4, 32, 32, 3)
+      >>> batches.close()
+    """
+    settings = Settings(size, batch, seed, flip, tuple(scale), process_index, process_count)
+    if threads is None:
+        threads = 1 if workers else default_threads()
+    if prefetch is None:
+        prefetch = threads + 2
+    counts = {"threads": threads, "prefetch": prefetch, "workers": workers}
+    for name, count in counts.items():
+        if count < 0:
+            raise InputError(f"{name} {count} must be 0 or more.")
+    return PhotoBatches(source, settings, **counts)
+
+
+class PhotoBatches(grain.IterDataset[np.ndarray]):
+    """The stream that `make_batches` makes.
+
+    Attributes:
+      settings: what decides the content.
+      skipped: photographs that were replaced or converted, of the batches handed out so far by any
+        iterator of this object.
+    """
+
+    def __init__(
+        self, source: Photos, settings: Settings, *, threads: int, prefetch: int, workers: int
+    ):
+        super().__init__()
+        self.settings = settings
+        self.skipped = SkippedPhotos()
+        self._source = source
+        # Fewer batches in flight than threads would leave threads idle.
+        self._read = grain.ReadOptions(threads, max(prefetch, threads) if threads else 0)
+        self._workers = workers
+        self._worker_buffer = max(1, prefetch)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a resumed run must share with the run it continues, as JSON values.
+
+        `process_index` is left out: every process saves the same position.
+        """
+        identity = dataclasses.asdict(self.settings)
+        del identity["process_index"]
+        identity["scale"] = list(self.settings.scale)
+        identity["photos"] = f"{len(self._source)} ({self._source.fingerprint})"
+        return identity
+
+    def __iter__(self) -> "PhotoBatchIterator":
+        """Return an iterator that starts with batch 0."""
+        return PhotoBatchIterator(self)
+
+    def open_at(self, start: int) -> Iterator[Example]:
+        """Return Grain's iterator over batch `start` and on; used by `PhotoBatchIterator`."""
+        batches = _examples(self._source, self.settings)[start:]
+        stream = batches.to_iter_dataset(self._read)
+        if self._workers:
+            if not flags.FLAGS.is_parsed():
+                # Grain's workers ask absl for settings, which a notebook or a test never parses.
+                flags.FLAGS.mark_as_parsed()
+            stream = stream.mp_prefetch(
+                grain.MultiprocessingOptions(self._workers, self._worker_buffer), _start_worker
+            )
+        return iter(stream)
+
+
+class PhotoBatchIterator(grain.DatasetIterator[np.ndarray]):
+    """Yields batches, uint8 `[batch, size, size, 3]`; see `make_batches`."""
+
+    def __init__(self, batches: PhotoBatches):
+        super().__init__()
+        self._batches = batches
+        self._position = 0
+        self._open: list[Any] = []  # Grain's iterator, from the first need of it
+        # An iterator still open when Python exits must stop its workers before modules are torn
+        # down; Grain alone would print tracebacks then.
+        weakref.finalize(self, _shut, self._open)
+
+    def __next__(self) -> np.ndarray:
+        """Return the next batch, and note which photographs it replaced or converted."""
+        self.start_prefetch()
+        example = next(self._open[0])
+        self._position += 1
+        record = self._batches.skipped
+        for note in example.notes:
+            (record.add_skipped if note.skipped else record.add_converted)(note.name, note.what)
+        # From a worker the array is a view of shared memory, which a copy gives back at once.
+        return np.array(example.pixels)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the position, and of which stream, as JSON values."""
+        return {"next_batch": self._position, "stream": self._batches.identity()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go to the position that `get_state` returned.
+
+        Args:
+          state: the saved position.
+
+        Raises:
+          InputError: it is the position in another stream: other photographs or other settings.
+        """
+        then, now = state["stream"], self._batches.identity()
+        differing = [
+            f"{key} was {then.get(key)} and is {now.get(key)}"
+            for key in sorted(then.keys() | now.keys())
+            if then.get(key) != now.get(key)
+        ]
+        if differing:
+            raise InputError(
+                f"the saved position belongs to other training data: {', '.join(differing)}; "
+                "restore the settings and photographs, or start a new run."
+            )
+        _shut(self._open)
+        self._position = state["next_batch"]
+
+    def start_prefetch(self) -> None:
+        """Start making batches now instead of at the first `next`."""
+        self._assert_not_closed()
+        if not self._open:
+            self._open.append(self._batches.open_at(self._position))
+            self._open[0].start_prefetch()
+
+    def close(self) -> None:
+        """Stop threads and workers; the iterator cannot be used after."""
+        _shut(self._open)
+        super().close()
+
+    def __str__(self) -> str:
+        return f"PhotoBatchIterator(next_batch={self._position})"
+
+
+def _shut(open_iterators: list[Any]) -> None:
+    while open_iterators:
+        open_iterators.pop().close()
+
+
+def _examples(source: Photos, settings: Settings) -> grain.MapDataset[Example]:
+    """Return the stream as a lazy endless list of batches."""
+    # Two seeds, because Grain numbers epochs by adding to the seed of the shuffle: with seeds used
+    # as given, epoch 1 of seed 0 would be epoch 0 of seed 1.
+    order, crops = (int(word) for word in np.random.SeedSequence(settings.seed).generate_state(2))
+    return (
+        grain.MapDataset.range(len(source))
+        .shuffle(seed=order)
+        .repeat()
+        .random_map(_Crop(source, settings), seed=crops)
+        .slice(slice(settings.process_index, None, settings.process_count))
+        .batch(settings.batch, drop_remainder=True, batch_fn=_stack)
+    )
+
+
+class _Crop(grain.transforms.RandomMap):
+    """Turns the index of a photograph into an example."""
+
+    def __init__(self, source: Photos, settings: Settings):
+        self._source = source
+        self._settings = settings
+        # The largest scale needs this many pixels; fewer would blur the crop.
+        self._shorter_side = math.ceil(settings.size * settings.scale[1])
+
+    def random_map(self, element: int, rng: np.random.Generator) -> Example:
+        """Load photograph `element`, or the next usable one from a random place, and crop it."""
+        settings = self._settings
+        notes = []
+        # Drawn always, so that the crop is the same one whether or not a replacement is needed.
+        start = int(rng.integers(len(self._source)))
+        for index in self._candidates(element, start):
+            try:
+                photo = self._source.load(index, self._shorter_side)
+            except UnreadablePhoto as error:
+                notes.append(Note(error.name, error.reason, skipped=True))
+                continue
+            if photo.converted_from:
+                notes.append(Note(self._source.names[index], photo.converted_from, skipped=False))
+            pixels = augment.random_crop(
+                photo.picture,
+                rng,
+                size=settings.size,
+                scale=settings.scale,
+                flip=settings.flip,
+            )
+            return Example(pixels, tuple(notes))
+        raise InputError(
+            f"none of the {len(self._source)} photographs of '{self._source.where}' can be used any "
+            f"more; '{notes[0].name}': {notes[0].what}."
+        )
+
+    def _candidates(self, first: int, start: int) -> Iterator[int]:
+        """Yield `first`, then every index once from `start` on, around the end."""
+        yield first
+        count = len(self._source)
+        for step in range(count):
+            yield (start + step) % count
+
+
+def _stack(examples: Sequence[Example]) -> Example:
+    notes = tuple(note for example in examples for note in example.notes)
+    return Example(np.stack([example.pixels for example in examples]), notes)
+
+
+def _start_worker(index: int, count: int) -> None:
+    """Set up a worker process: leave Ctrl-C to the trainer, and end when it ends.
+
+    Ctrl-C reaches every process of the terminal; the trainer needs its workers to finish the step
+    it saves. A trainer that is killed cannot stop them, and they would wait forever.
+    """
+    del index, count
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -1,0 +1,4 @@
+"""Methods: arrays in, arrays out. Everything here could be called by a server."""
+
+from jaxstyle.methods.feedforward import StyleModel as StyleModel
+from jaxstyle.methods.feedforward import stylize as stylize

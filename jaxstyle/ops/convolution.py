@@ -1,0 +1,344 @@
+"""The one convolution, and the two that double a picture's size.
+
+Everything in jaxstyle that convolves calls this file, and only this file calls `lax.conv`. On a GPU
+or TPU that is all it does. On a CPU, XLA's own gradients of a convolution are 1.3x (input) to 20x
+(kernel) slower than need be, and 8x to 340x slower inside a loop (`scan`, `while_loop`, a line
+search), where the transposed operands miss the fast kernels. There the gradients are written out:
+
+* by input: a forward convolution with the flipped kernel;
+* by kernel: one matrix product per kernel tap, of the transposed cotangent with the shifted input.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxstyle.ops.formulation import cpu_formulation
+from jaxstyle.ops.padding import pad2d
+from jaxstyle.types import Array, InputError, unknown_choice
+
+PADDINGS = ("zero", "reflect", "replicate", "valid", "same")
+
+_Widths = tuple[tuple[int, int], tuple[int, int]]
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+_FEW = 4  # so few channels leave a matrix unit idle: fold kernel columns into them
+
+
+def conv2d(
+    x: Array,
+    kernel: Array,
+    bias: Array | None = None,
+    *,
+    stride: int = 1,
+    padding: str = "zero",
+) -> Array:
+    """Convolve (cross-correlate) feature maps with a kernel.
+
+    Args:
+      x: `[..., h, w, c_in]`.
+      kernel: `[k_h, k_w, c_in, c_out]`.
+      bias: `[c_out]`, or None.
+      stride: step in both directions.
+      padding: 'zero', 'reflect' or 'replicate' (`k // 2` pixels on every side), 'valid' (none), or
+        'same' (TensorFlow's: zeros, `ceil(size / stride)` outputs, the odd pixel after).
+
+    Returns:
+      `[..., h_out, w_out, c_out]`.
+
+    Raises:
+      InputError: unknown padding, channels that do not fit, or a map smaller than the kernel.
+
+    Example:
+      >>> conv2d(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 8)), padding='valid').shape
+      (1, 2, 2, 8)
+    """
+    if x.shape[-1] != kernel.shape[2]:
+        raise InputError(
+            f"the map has {x.shape[-1]} channels, but the kernel {kernel.shape} takes "
+            f"{kernel.shape[2]}."
+        )
+    x, widths = _resolve_padding(x, kernel.shape[:2], stride, padding)
+    for size, (low, high), k in zip(x.shape[-3:-1], widths, kernel.shape[:2], strict=True):
+        if size + low + high < k:
+            raise InputError(
+                f"a map of {x.shape[-3]}x{x.shape[-2]} is smaller than the kernel "
+                f"{kernel.shape[0]}x{kernel.shape[1]}; use a larger picture or another padding."
+            )
+    y = _convolve(x.reshape(-1, *x.shape[-3:]), kernel, stride, widths)
+    y = y.reshape(*x.shape[:-3], *y.shape[-3:])
+    return y if bias is None else y + lax.broadcast_in_dim(bias, y.shape, (y.ndim - 1,))
+
+
+def upsample_conv2d(
+    x: Array, kernel: Array, bias: Array | None = None, *, padding: str = "reflect"
+) -> Array:
+    """Double the size by nearest neighbors, then convolve with a 3x3 kernel.
+
+    Equal to `conv2d(upsample2d(x), kernel, bias, padding=padding)`. On a CPU it is computed on the
+    small map: every output pixel sees a 2x2 window of it, through one of four sums of kernel taps
+    (2.25x fewer operations, no enlarged map in memory).
+
+    Args:
+      x: `[..., h, w, c_in]`.
+      kernel: `[3, 3, c_in, c_out]`.
+      bias: `[c_out]`, or None.
+      padding: 'reflect', 'replicate' or 'zero', of the enlarged map.
+
+    Returns:
+      `[..., 2 h, 2 w, c_out]`.
+
+    Raises:
+      InputError: for another kernel size or padding.
+
+    Example:
+      >>> upsample_conv2d(jnp.ones((4, 4, 8)), jnp.ones((3, 3, 8, 2))).shape
+      (8, 8, 2)
+
+    References:
+      Odena et al., Deconvolution and Checkerboard Artifacts, 2016 (resize, then convolve).
+    """
+    if kernel.shape[:2] != (3, 3):
+        raise InputError(f"upsample_conv2d takes a 3x3 kernel, not {kernel.shape[:2]}.")
+    # One pixel of reflection of the doubled map repeats its edge, and so does replication.
+    edge = {"reflect": "replicate", "replicate": "replicate", "zero": "zero"}
+    if padding not in edge:
+        raise unknown_choice("padding of upsample_conv2d", padding, tuple(edge))
+    if not cpu_formulation():
+        return conv2d(upsample2d(x), kernel, bias, padding=padding)
+    taps = jnp.stack(  # [phase, tap of the 2-window, ...]: rows, then columns
+        [jnp.stack([kernel[0], kernel[1] + kernel[2]]), jnp.stack([kernel[0] + kernel[1], kernel[2]])]
+    )
+    taps = jnp.stack(
+        [
+            jnp.stack([taps[:, :, 0], taps[:, :, 1] + taps[:, :, 2]], axis=2),
+            jnp.stack([taps[:, :, 0] + taps[:, :, 1], taps[:, :, 2]], axis=2),
+        ],
+        axis=1,
+    )  # [row phase, column phase, 2, 2, c_in, c_out]
+    y = _phase_convolution(pad2d(x, 1, edge[padding]), taps, shifted=True)
+    return y if bias is None else y + lax.broadcast_in_dim(bias, y.shape, (y.ndim - 1,))
+
+
+def conv_transpose2d(x: Array, kernel: Array, bias: Array | None = None) -> Array:
+    """Apply the gradient of a stride-2 3x3 convolution with TensorFlow's SAME padding.
+
+    Also called fractionally strided convolution; the output is exactly twice as large.
+
+    Args:
+      x: `[..., h, w, c_in]`.
+      kernel: `[3, 3, c_out, c_in]`, as the convolution it transposes has it.
+      bias: `[c_out]`, or None.
+
+    Returns:
+      `[..., 2 h, 2 w, c_out]`.
+
+    Raises:
+      InputError: for another kernel size, or channels that do not fit.
+
+    Example:
+      >>> conv_transpose2d(jnp.ones((4, 4, 8)), jnp.ones((3, 3, 2, 8))).shape
+      (8, 8, 2)
+    """
+    if kernel.shape[:2] != (3, 3) or kernel.shape[3] != x.shape[-1]:
+        raise InputError(
+            f"conv_transpose2d takes a kernel [3, 3, c_out, {x.shape[-1]}], not {kernel.shape}."
+        )
+    if cpu_formulation():
+        k = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0))).swapaxes(2, 3)
+        # Window [m - 1, m]: an even output pixel sees taps (2, 0), an odd one (none, 1).
+        pairs = jnp.array([[2, 0], [3, 1]])
+        taps = k[pairs[:, None, :, None], pairs[None, :, None, :]]
+        widths = ((1, 0), (1, 0))
+        y = _phase_convolution(pad2d(x, widths, "zero"), taps, shifted=False)
+    else:
+        flat = x.reshape(-1, *x.shape[-3:])
+        y = lax.conv_transpose(
+            flat, kernel, (2, 2), "SAME", dimension_numbers=_DIMENSIONS, transpose_kernel=True
+        )
+        y = y.reshape(*x.shape[:-3], *y.shape[-3:])
+    return y if bias is None else y + lax.broadcast_in_dim(bias, y.shape, (y.ndim - 1,))
+
+
+def upsample2d(x: Array, factor: int = 2) -> Array:
+    """Enlarge by repeating every pixel (nearest neighbor).
+
+    Args:
+      x: `[..., h, w, c]`.
+      factor: whole number >= 1.
+
+    Returns:
+      `[..., factor * h, factor * w, c]`.
+
+    Example:
+      >>> upsample2d(jnp.arange(2.0).reshape(1, 2, 1))[0, :, 0].tolist()
+      [0.0, 0.0, 1.0, 1.0]
+    """
+    *lead, h, w, c = x.shape
+    tall = lax.broadcast_in_dim(
+        x,
+        (*lead, h, factor, w, factor, c),
+        (*range(len(lead)), len(lead), len(lead) + 2, len(lead) + 4),
+    )
+    return tall.reshape(*lead, h * factor, w * factor, c)
+
+
+def _resolve_padding(
+    x: Array, window: tuple[int, ...], stride: int, padding: str
+) -> tuple[Array, _Widths]:
+    """Return the map, padded where XLA cannot, and the zeros still to add."""
+    half_h, half_w = window[0] // 2, window[1] // 2
+    if padding == "valid":
+        return x, ((0, 0), (0, 0))
+    if padding == "zero":
+        return x, ((half_h, half_h), (half_w, half_w))
+    if padding == "same":
+        sizes = zip(x.shape[-3:-1], window, strict=True)
+        rows, columns = (_same_widths(size, k, stride) for size, k in sizes)
+        return x, (rows, columns)
+    if padding in ("reflect", "replicate"):
+        widths = ((half_h, half_h), (half_w, half_w))
+        return pad2d(x, widths, padding), ((0, 0), (0, 0))
+    raise unknown_choice("padding", padding, PADDINGS)
+
+
+def _same_widths(size: int, k: int, stride: int) -> tuple[int, int]:
+    total = max((-(-size // stride) - 1) * stride + k - size, 0)
+    return total // 2, total - total // 2
+
+
+def _phase_convolution(padded: Array, taps: Array, *, shifted: bool) -> Array:
+    """Convolve with four 2x2 kernels and interleave their results to a map of twice the size.
+
+    Args:
+      padded: `[..., h + 1, w + 1, c_in]`, or `[..., h + 2, w + 2, c_in]` where `shifted`.
+      taps: `[row phase, column phase, 2, 2, c_in, c_out]`.
+      shifted: phase 1 looks at the window one pixel further.
+
+    Returns:
+      `[..., 2 h, 2 w, c_out]`.
+    """
+    c_in, c_out = taps.shape[-2:]
+    kernel = taps.transpose(2, 3, 4, 0, 1, 5).reshape(2, 2, c_in, 4 * c_out)
+    y = conv2d(padded, kernel, padding="valid")
+    step = int(shifted)
+    h, w = y.shape[-3] - step, y.shape[-2] - step
+    y = y.reshape(*y.shape[:-1], 2, 2, c_out)
+    rows = [
+        jnp.stack(
+            [y[..., a * step : a * step + h, b * step : b * step + w, a, b, :] for b in (0, 1)],
+            axis=-2,
+        )  # [..., h, w, 2, c]
+        for a in (0, 1)
+    ]
+    return jnp.stack(rows, axis=-4).reshape(*y.shape[:-5], 2 * h, 2 * w, c_out)
+
+
+def _convolve(x: Array, kernel: Array, stride: int, widths: _Widths) -> Array:
+    """Convolve `[n, h, w, c_in]`, with zeros added around it."""
+    if not cpu_formulation():
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), widths, dimension_numbers=_DIMENSIONS
+        )
+    return _convolve_cpu(x, kernel, stride, widths)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve_cpu(x: Array, kernel: Array, stride: int, widths: _Widths) -> Array:
+    k_h, k_w, _, c_out = kernel.shape
+    if (k_h, k_w, stride) == (1, 1, 1) and widths == ((0, 0), (0, 0)):
+        return jnp.einsum("nhwi,io->nhwo", x, kernel[0, 0])
+    if c_out <= _FEW and k_w >= 3 and stride == 1:
+        return _convolve_by_rows(x, kernel, widths)
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), widths, dimension_numbers=_DIMENSIONS
+    )
+
+
+def _convolve_forward(
+    x: Array, kernel: Array, stride: int, widths: _Widths
+) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve_cpu(x, kernel, stride, widths), (x, kernel)
+
+
+def _convolve_backward(
+    stride: int, widths: _Widths, saved: tuple[Array, Array], g: Array
+) -> tuple[Array, Array]:
+    x, kernel = saved
+    by_input = _input_gradient(g, kernel, stride, widths, x.shape)
+    return by_input, _kernel_gradient(x, g, kernel.shape, stride, widths)
+
+
+_convolve_cpu.defvjp(_convolve_forward, _convolve_backward)
+
+
+def _convolve_by_rows(x: Array, kernel: Array, widths: _Widths) -> Array:
+    """Convolve to few channels: one matrix product per kernel row, its columns as channels.
+
+    A 9x9 kernel from 32 to 3 channels becomes 9 products with `[32, 27]`; their results are shifted
+    and added.
+    """
+    k_h, k_w, c_in, c_out = kernel.shape
+    x = pad2d(x, widths, "zero")
+    h, w = x.shape[1] - k_h + 1, x.shape[2] - k_w + 1
+    total = jnp.zeros((x.shape[0], h, w, c_out), x.dtype)
+    for i in range(k_h):
+        row = kernel[i].transpose(1, 0, 2).reshape(c_in, k_w * c_out)
+        y = jnp.einsum("nhwi,io->nhwo", x[:, i : i + h], row)
+        for j in range(k_w):
+            total += y[:, :, j : j + w, j * c_out : (j + 1) * c_out]
+    return total
+
+
+def _input_gradient(
+    g: Array, kernel: Array, stride: int, widths: _Widths, shape: tuple[int, ...]
+) -> Array:
+    """Gradient by input: a convolution of the (dilated) cotangent with the flipped kernel."""
+    # A kernel written out in this layout keeps the fast path inside loops.
+    flipped = lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))
+    pads = []
+    for axis in (0, 1):
+        k, size = kernel.shape[axis], shape[1 + axis]
+        low = k - 1 - widths[axis][0]
+        dilated = (g.shape[1 + axis] - 1) * stride + 1
+        pads.append((low, size + k - 1 - dilated - low))
+    if stride == 1 and min(*pads[0], *pads[1]) >= 0:
+        return _convolve_cpu(g, flipped, 1, (pads[0], pads[1]))
+    return lax.conv_general_dilated(
+        g, flipped, (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=_DIMENSIONS
+    )
+
+
+def _kernel_gradient(
+    x: Array, g: Array, shape: tuple[int, ...], stride: int, widths: _Widths
+) -> Array:
+    """Gradient by kernel `[k_h, k_w, c_in, c_out]`, as matrix products over all positions."""
+    k_h, k_w, c_in, c_out = shape
+    n, h, w, _ = g.shape
+    x = pad2d(x, widths, "zero")
+    rows = [x[:, i : i + (h - 1) * stride + 1 : stride] for i in range(k_h)]
+    if c_out <= _FEW and k_w > 1 and stride == 1:
+        # Few output channels: the columns are shifts of the cotangent instead of the input.
+        shifts = [pad2d(g, ((0, 0), (j, k_w - 1 - j)), "zero") for j in range(k_w)]
+        left = _transposed(jnp.concatenate(shifts, axis=-1))
+        products = [left @ row.reshape(-1, c_in) for row in rows]
+        stacked = jnp.stack(products).reshape(k_h, k_w, c_out, c_in)
+        return stacked.swapaxes(2, 3)
+    left = _transposed(g)
+    span = (w - 1) * stride + 1
+    products = []
+    for row in rows:
+        columns = [row[:, :, j : j + span : stride] for j in range(k_w)]
+        if c_in <= _FEW:
+            joined = jnp.concatenate(columns, axis=-1).reshape(n * h * w, k_w * c_in)
+            products.append((left @ joined).reshape(c_out, k_w, c_in).transpose(1, 2, 0))
+        else:
+            taps = [(left @ column.reshape(n * h * w, c_in)).T for column in columns]
+            products.append(jnp.stack(taps))
+    return jnp.stack(products)
+
+
+def _transposed(g: Array) -> Array:
+    """Return `[c, positions]` written out, so that every product with it is a plain one."""
+    return lax.optimization_barrier(g.reshape(-1, g.shape[-1]).T)

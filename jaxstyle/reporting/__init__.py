@@ -1,0 +1,1 @@
+"""What a run tells its user: progress, the metrics file, plots and contact sheets."""

@@ -1,0 +1,343 @@
+"""The training loop: steps, metrics, checkpoints, signals. It touches the world; the step does not.
+
+    WORKDIR/metrics.jsonl     means of the loss and its terms; the same bytes after any interruption
+    WORKDIR/timings.jsonl     seconds and images per second; as the runs went, not repeatable
+    WORKDIR/checkpoints/      see `jaxstyle.checkpoints`
+
+Whatever decides the result is in the checkpoint: the state, which carries the sums of the metrics
+since the last line of the file, and the position of the data. So k steps, a kill at any instant and
+the same command again give the bits of an uninterrupted run on the same kind of device.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import FrameType
+from typing import Any, Generic, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxstyle.checkpoints import Checkpointer
+from jaxstyle.reporting.metrics_file import MetricsFile
+from jaxstyle.reporting.progress import Progress, groups_of
+from jaxstyle.types import Array, InputError
+
+METRICS_FILE = "metrics.jsonl"
+TIMINGS_FILE = "timings.jsonl"
+
+_STEPS_AHEAD = 2  # of the device, by the host
+
+
+class TrainState(Protocol):
+    """What the trainer asks of a state: a registered, frozen or plain dataclass with these fields.
+
+    Attributes:
+      step: int32 scalar, the number of steps done.
+      params: a pytree of arrays.
+      metrics: float32 scalars by name, `loss` among them: sums over the steps since the last log.
+    """
+
+    @property
+    def step(self) -> Array: ...  # noqa: D102
+    @property
+    def params(self) -> Any: ...  # noqa: D102
+    @property
+    def metrics(self) -> Mapping[str, Array]: ...  # noqa: D102
+
+
+State = TypeVar("State", bound=TrainState)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome(Generic[State]):
+    """How a call of `train` ended.
+
+    Attributes:
+      state: the state after `step` steps.
+      step: steps done in all.
+      resumed_from: the step of the checkpoint the call began with, None if it began anew.
+      seconds: how long the call took, compilation included.
+      signal: the number of the signal that stopped it (2 for Ctrl-C, 15 for SIGTERM), or None. A
+        front door then exits with 128 + this number.
+    """
+
+    state: State
+    step: int
+    resumed_from: int | None
+    seconds: float
+    signal: int | None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal asked to stop; the same command continues."""
+        return self.signal is not None
+
+
+def train(
+    step_fn: Callable[[State, Any], State],
+    state: State,
+    batches: Iterable[Any],
+    *,
+    workdir: str | os.PathLike[str],
+    steps: int,
+    batch_size: int,
+    log_every: int,
+    checkpoint_every: int,
+    keep: int = 2,
+    display_weights: Mapping[str, float] | None = None,
+    progress: bool = True,
+    on_checkpoint: Callable[[int, State], None] | None = None,
+) -> Outcome[State]:
+    """Train for `steps` steps in all, from the latest checkpoint in `workdir` if there is one.
+
+    Ctrl-C and SIGTERM finish the step, save and return; a second one ends the process at once. The
+    host stays up to two steps ahead of the device, so data is read while it works; only logs and
+    checkpoints wait for it.
+
+    Args:
+      step_fn: jitted pure function `(state, batch) -> state`: adds 1 to `state.step` and the step's
+        values to `state.metrics`; it may donate the state.
+      state: the state at step 0, its metrics zero; also tells what a checkpoint must hold.
+      batches: a `grain.IterDataset` (or anything whose iterator has Grain's `get_state` and
+        `set_state`) that does not end; one element is one batch.
+      workdir: an existing folder that no other process uses (`jaxstyle.workdir.claim`).
+      steps: the last step, at least 1.
+      batch_size: images per batch, for the speed shown.
+      log_every: steps between lines of the metrics file; the last step always gets one.
+      checkpoint_every: steps between checkpoints; there is always one at the end.
+      keep: checkpoints to keep, at least 1.
+      display_weights: weight by term; progress then shows the weighted sum of each group of terms
+        (the part of the name before the slash) beside the loss.
+      progress: show a bar (lines, where there is no terminal); sentences are printed anyway.
+      on_checkpoint: called with step and state after each checkpoint; it must not keep the state if
+        `step_fn` donates it.
+
+    Returns:
+      The outcome, `interrupted` or finished. A finished workdir gives its state at once.
+
+    Raises:
+      InputError: a metric or parameter is not finite (the last good checkpoint stays), the data
+        ends early, memory runs out, or a file cannot be read or written.
+
+    Example: see `tests/trainer_test.py`.
+    """
+    began = time.monotonic()
+    _check_counts(steps=steps, log_every=log_every, checkpoint_every=checkpoint_every)
+    with _explained(batch_size):
+        run = _Run(step_fn, state, pathlib.Path(workdir), steps, keep, on_checkpoint)
+    resumed_from = run.step if run.step else None
+    bar = Progress(
+        start=run.step,
+        steps=steps,
+        batch_size=batch_size,
+        groups=groups_of(display_weights or {}),
+        enabled=progress and run.step < steps,
+    )
+    stop = _StopSignals()
+    if run.step == steps:
+        bar.say(f"all {steps} steps are done already")
+    else:
+        if run.step:
+            bar.say(f"continuing from step {run.step} of {steps}")
+        with stop, bar, _explained(batch_size), contextlib.closing(run.open(batches)) as data:
+            while run.step < steps and stop.signal is None:
+                run.do_step(data)
+                bar.advance(run.step)
+                if run.step % log_every == 0 or run.step == steps:
+                    run.log(bar)
+                if run.step % checkpoint_every == 0 or run.step == steps:
+                    run.save(data)
+            if run.step > run.saved_at:
+                run.save(data)
+    if stop.signal is not None:
+        bar.say(f"stopped at step {run.step}; the same command continues")
+    return Outcome(run.state, run.step, resumed_from, time.monotonic() - began, stop.signal)
+
+
+class _Run(Generic[State]):
+    """A run between two steps: the state, what has been logged and what has been saved.
+
+    Attributes:
+      state: the state after `step` steps.
+      step: steps done.
+      saved_at: the step of the last checkpoint, 0 when there is none.
+    """
+
+    def __init__(
+        self,
+        step_fn: Callable[[State, Any], State],
+        state: State,
+        workdir: pathlib.Path,
+        steps: int,
+        keep: int,
+        on_checkpoint: Callable[[int, State], None] | None,
+    ):
+        self._step_fn = step_fn
+        self._on_checkpoint = on_checkpoint
+        self._checkpointer = Checkpointer(workdir, keep=keep)
+        self._metrics = MetricsFile(workdir / METRICS_FILE)
+        self._timings = workdir / TIMINGS_FILE
+        self._opened = time.monotonic()
+        self._under_way: collections.deque[Array] = collections.deque()
+        self.state, self.step, self._logged_at, self._position = state, 0, 0, None
+        restored = self._checkpointer.restore_latest(state)
+        if restored is not None:
+            self.step, self.state = restored.step, restored.state
+            self._logged_at = restored.notes["logged_at"]
+            self._position = restored.notes["position"]
+        self.saved_at = self.step
+        if self.step > steps:
+            raise InputError(
+                f"workdir {workdir} is at step {self.step}, beyond the {steps} steps wanted; "
+                "choose another --workdir."
+            )
+        last_line = self._metrics.cut_back(self.step)
+        if last_line != self._logged_at:
+            print(f"{self._metrics.path} has lost the lines after step {last_line}", flush=True)
+
+    def open(self, batches: Iterable[Any]) -> Any:
+        """Return the data iterator, at the position the state belongs to."""
+        data = iter(batches)
+        if self._position is not None:
+            data.set_state(self._position)  # type: ignore[attr-defined]
+        return data
+
+    def do_step(self, data: Iterator[Any]) -> None:
+        """Hand one more step to the device, and wait for the one before the last.
+
+        Not further ahead: a signal should not have to wait for a long queue, nor the batches in it
+        fill the memory.
+        """
+        try:
+            batch = next(data)
+        except StopIteration:
+            raise InputError(
+                f"the data ended after {self.step} steps; let it repeat, or train for fewer steps."
+            ) from None
+        self.state = self._step_fn(self.state, batch)
+        self.step += 1
+        self._under_way.append(jnp.copy(self.state.step))  # a copy, as the next step may donate it
+        if len(self._under_way) > _STEPS_AHEAD:
+            self._under_way.popleft().block_until_ready()
+
+    def log(self, bar: Progress) -> None:
+        """Write the means since the last log to the metrics file, and begin new sums."""
+        sums = self._finite_metrics()
+        count = np.float32(self.step - self._logged_at)
+        means = {name: np.float32(value) / count for name, value in sums.items()}
+        self._metrics.append(self.step, means)
+        self._log_time(bar.images_per_second)
+        zeros = jax.tree.map(jnp.zeros_like, self.state.metrics)
+        self.state = dataclasses.replace(self.state, metrics=zeros)  # type: ignore[type-var]
+        self._logged_at = self.step
+        bar.metrics(self.step, means)
+
+    def save(self, data: Any) -> None:
+        """Save a checkpoint, unless the numbers have gone bad since the last one."""
+        self._finite_metrics()
+        for where, leaf in jax.tree.leaves_with_path(self.state.params):
+            if not np.isfinite(np.asarray(leaf, np.float32)).all():
+                name = jax.tree_util.keystr(where, simple=True, separator="/")
+                raise self._not_finite(f"parameter '{name}'")
+        if int(self.state.step) != self.step:
+            raise ValueError(
+                f"state.step is {int(self.state.step)} after {self.step} steps; step_fn must add 1."
+            )
+        notes = {"position": data.get_state(), "logged_at": self._logged_at}
+        self._checkpointer.save(self.step, self.state, notes)
+        self.saved_at = self.step
+        if self._on_checkpoint is not None:
+            self._on_checkpoint(self.step, self.state)
+
+    def _finite_metrics(self) -> Mapping[str, np.ndarray]:
+        """Return the sums of the metrics once the device has them; refuse NaN and infinity."""
+        sums = jax.device_get(self.state.metrics)
+        for name in sorted(sums, key=lambda name: (name != "loss", name)):
+            if not np.isfinite(sums[name]):
+                raise self._not_finite(f"'{name}'")
+        return sums
+
+    def _not_finite(self, what: str) -> InputError:
+        """Return the error for NaN or infinity since the last time the numbers were looked at."""
+        first = max(self._logged_at, self.saved_at) + 1
+        kept = f"step {self.saved_at} is saved" if self.saved_at else "no checkpoint is saved"
+        return InputError(
+            f"{what} became NaN or infinite between steps {first} and {self.step} ({kept}); start "
+            "again in another --workdir with a lower learning rate or smaller loss weights."
+        )
+
+    def _log_time(self, images_per_second: float | None) -> None:
+        """Append to the file of what depends on the machine."""
+        seconds = round(time.monotonic() - self._opened, 3)
+        speed = None if images_per_second is None else round(images_per_second, 3)
+        record = {"step": self.step, "seconds": seconds, "images_per_second": speed}
+        with self._timings.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+class _StopSignals:
+    """Notes the first Ctrl-C or SIGTERM inside a `with`; the next one ends the process at once.
+
+    Does nothing outside the main thread (Python delivers signals there), and leaves alone a signal
+    that the process was started to ignore.
+
+    Attributes:
+      signal: the number of the signal noted, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "_StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        for each in self._before:
+            signal.signal(each, signal.SIG_DFL)  # by the kernel, so also amid a compilation
+        if sys.stdout.isatty():  # the bar hides the cursor, and may not get to bring it back
+            os.write(sys.stdout.fileno(), b"\x1b[?25h")
+
+
+@contextlib.contextmanager
+def _explained(batch_size: int) -> Iterator[None]:
+    """Turn what the machine can lack into a sentence."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(
+            f"the training step does not fit into memory with {batch_size} images per batch; make "
+            "the batch or the pictures smaller."
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or 'a file of the run'} cannot be read or written: "
+            f"{error.strerror or error}."
+        ) from error
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise InputError(f"{name} is {count}; it must be at least 1.")

@@ -1,0 +1,136 @@
+"""Distill large perceptual networks into a small one with the same layer names.
+
+The small network (the student) learns to tell, from its own maps at `relu3_1` say, what the large one
+(the teacher) has at `relu3_1`: a 1x1 convolution and a ReLU of the student's map, the readout, is
+compared with the teacher's map. Several teachers may each teach some of the layers. The readouts
+are thrown away at the end; before that their magnitudes are folded into the student's channels
+(`balance`), so that a channel weighs in a Gram matrix what it weighed in telling the teacher's map.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxstyle import features
+from jaxstyle.types import Array, Params
+
+
+class Teacher(NamedTuple):
+    """A network and the layers it teaches.
+
+    Attributes:
+      params: its parameters.
+      network: its row of the table.
+      layers: names of relu layers, which student and teacher share.
+    """
+
+    params: Params
+    network: features.Network
+    layers: tuple[str, ...]
+
+
+def targets(teachers: Sequence[Teacher], image: Array) -> dict[str, Array]:
+    """Return what the student is to tell: the teachers' maps.
+
+    All networks pad by reflection here: what a teacher sees of zeros beyond the border is not worth
+    learning.
+
+    Args:
+      teachers: whose layers are disjoint.
+      image: `[b, h, w, 3]`, sRGB in [0, 1].
+
+    Returns:
+      `{layer: [b, h', w', c]}`.
+    """
+    maps: dict[str, Array] = {}
+    for teacher in teachers:
+        maps |= features.features(
+            teacher.params, image, teacher.layers, network=teacher.network, padding="reflect"
+        )
+    return maps
+
+
+def initialize(
+    key: Array, student: features.Network, channels: Mapping[str, int]
+) -> dict[str, Params]:
+    """Draw a student and its readouts.
+
+    Args:
+      key: PRNG key.
+      student: the small network's row of the table.
+      channels: of the teacher's map, by layer.
+
+    Returns:
+      `{'student': ..., 'readout': {layer: {'kernel': [c_student, c_teacher], 'bias': ...}}}`.
+    """
+    student_key, *keys = jax.random.split(key, 1 + len(channels))
+    params = features.initialize(student_key, student)
+    readout = {}
+    for k, (layer, width) in zip(keys, sorted(channels.items()), strict=True):
+        own = params[layer.replace("relu", "conv")]["bias"].shape[0]
+        kernel = jax.random.normal(k, (own, width)) * (2.0 / own) ** 0.5
+        readout[layer] = {"kernel": kernel, "bias": jnp.zeros(width)}
+    return {"student": params, "readout": readout}
+
+
+def errors(
+    params: Mapping[str, Params], image: Array, wanted: Mapping[str, Array], student: features.Network
+) -> dict[str, Array]:
+    """Return how far the student is from telling each layer.
+
+    Args:
+      params: as `initialize` returns them.
+      image: `[b, h, w, 3]`, sRGB in [0, 1].
+      wanted: from `targets`.
+      student: the small network's row of the table.
+
+    Returns:
+      `{layer: [b]}`: mean squared error relative to the mean square of the teacher's map (over the
+      batch), 0 for a perfect student and 1 for one that says nothing.
+    """
+    maps = features.features(params["student"], image, tuple(wanted), network=student)
+    result = {}
+    for layer, target in wanted.items():
+        told = _tell(maps[layer], params["readout"][layer])
+        energy = jnp.mean(target**2)
+        result[layer] = jnp.mean((told - target / jnp.sqrt(energy)) ** 2, axis=(-3, -2, -1))
+    return result
+
+
+def balance(params: Mapping[str, Params], student: features.Network) -> dict[str, dict[str, Array]]:
+    """Return the student alone, each channel scaled by the size of its readout weights.
+
+    A ReLU network's output does not change when a channel is scaled up in one layer and down in the
+    next, but Gram matrices do. With this scale a channel's share in them is its share in the
+    teacher's map.
+
+    Args:
+      params: as trained.
+      student: the small network's row of the table.
+
+    Returns:
+      `{'conv1_1': {'kernel': ..., 'bias': ...}, ...}`; layers that no teacher taught keep a scale
+      of 1.
+    """
+    result, before = {}, jnp.ones(3)
+    for name in student.convolutions:
+        kernel, bias = params["student"][name]["kernel"], params["student"][name]["bias"]
+        readout = params["readout"].get(name.replace("conv", "relu"))
+        scale = jnp.ones_like(bias)
+        if readout is not None:
+            # A channel that no one listens to must not vanish: the next layer divides by its scale.
+            scale = jnp.sqrt(jnp.sum(readout["kernel"] ** 2, axis=1))
+            scale = jnp.maximum(scale, 1e-2 * jnp.max(scale))
+        result[name] = {
+            "kernel": kernel / before[None, None, :, None] * scale[None, None, None, :],
+            "bias": bias * scale,
+        }
+        before = scale
+    return result
+
+
+def _tell(maps: Array, readout: Mapping[str, Array]) -> Array:
+    y = jnp.einsum("...i,io->...o", maps, readout["kernel"])
+    return jax.nn.relu(y + readout["bias"].reshape((1,) * (y.ndim - 1) + (-1,)))

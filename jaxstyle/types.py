@@ -1,0 +1,39 @@
+"""Names shared by every room: array aliases and the one error a user can cause."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+Array = jax.Array
+Params = Mapping[str, Any]
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used.
+
+    The message is one sentence: what was given, what is allowed, what to do. Front doors (`launch.py`,
+    `python -m jaxstyle`) print it as one line and exit with status 2; a library caller catches a
+    `ValueError`.
+    """
+
+
+def unknown_choice(what: str, given: str, allowed: Sequence[str]) -> InputError:
+    """Return the error for a name that is not one of `allowed`, with the nearest match.
+
+    Args:
+      what: what the name stands for, e.g. `'layer of vgg19'`.
+      given: the name that was given.
+      allowed: the names that exist.
+
+    Returns:
+      An `InputError` to raise.
+
+    Example:
+      >>> str(unknown_choice('pooling', 'maximum', ('max', 'average')))
+      "unknown pooling 'maximum'; did you mean 'max'? Choices: max, average."
+    """
+    near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.4)
+    hint = f" did you mean '{near[0]}'?" if near else ""
+    return InputError(f"unknown {what} '{given}';{hint} Choices: {', '.join(allowed)}.")

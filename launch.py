@@ -1,0 +1,82 @@
+"""Run an experiment: `python launch.py --config configs/starry_fast.py [--workdir DIR]`.
+
+`--config FILE:VARIANT` chooses a variant, `--config.KEY=VALUE` changes a value. The same command with
+the same work folder continues where it stopped. Without `--workdir` the folder's name is made from
+the config's name and its changed values, so the same command finds the same folder.
+"""
+
+import hashlib
+import importlib
+import json
+import pathlib
+import sys
+
+from jaxstyle import runtime
+
+runtime.setup()
+
+from absl import flags  # noqa: E402  (JAX must not start before the process is set up)
+from ml_collections import config_flags  # noqa: E402
+
+from jaxstyle.types import InputError, unknown_choice  # noqa: E402
+
+_ROOT = pathlib.Path(__file__).resolve().parent
+_CONFIG = config_flags.DEFINE_config_file("config", None, "recipe, e.g. configs/starry_fast.py")
+_WORKDIR = flags.DEFINE_string("workdir", "", "folder of the run; empty: one under runs/")
+
+
+def main(argv: list[str]) -> int:
+    """Run the experiment that the flags name.
+
+    Args:
+      argv: the command line, program name first.
+
+    Returns:
+      The exit status: 0 done, 2 for something the user can correct, 128 + signal when interrupted.
+    """
+    try:
+        rest = flags.FLAGS(argv)
+        return _run(rest[1:])
+    except (InputError, flags.Error) as error:
+        message = error
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        if not _while_parsing(error):
+            raise
+        message = error
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    return 2
+
+
+def _run(rest: list[str]) -> int:
+    if rest:
+        raise InputError(f"'{rest[0]}' is not a flag; write --config=FILE and --config.KEY=VALUE.")
+    config = _CONFIG.value
+    if config is None:
+        raise InputError("no config was given; try --config configs/starry_fast.py.")
+    names = sorted(path.stem for path in (_ROOT / "experiments").glob("[!_]*.py"))
+    if config.experiment not in names:
+        raise unknown_choice("experiment", config.experiment, names)
+    experiment = importlib.import_module(f"experiments.{config.experiment}")
+    return experiment.run(config, pathlib.Path(_WORKDIR.value or _default_workdir(config)))
+
+
+def _default_workdir(config) -> str:
+    path, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    text = json.dumps(config.to_dict(), sort_keys=True)
+    name = "-".join(filter(None, [pathlib.Path(path).stem, variant]))
+    return f"runs/{name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def _while_parsing(error: BaseException) -> bool:
+    """Whether an error comes from a config file or an override, not from a running experiment."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code is _run.__code__:
+            return False
+        trace = trace.tb_next
+    return True
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(_ROOT))
+    sys.exit(main(sys.argv))

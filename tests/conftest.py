@@ -1,0 +1,35 @@
+"""A stricter world than the user's: four CPU devices, rank promotion raises, warnings are errors."""
+
+import os
+import pathlib
+
+# Set-up that must precede the first use of JAX. The tests run on the CPU, whatever the machine holds.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+from absl import flags
+
+from jaxstyle import runtime
+
+runtime.setup(compilation_cache=False)
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> pathlib.Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> pathlib.Path:
+    """Real weights, photographs and golden outputs, kept outside the repository."""
+    folder = pathlib.Path(os.environ.get("JAXSTYLE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "MANIFEST.json").exists():
+        pytest.skip(f"real weights and photographs are not at {folder} (set JAXSTYLE_TEST_DATA)")
+    return folder
