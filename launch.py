@@ -1,8 +1,8 @@
 """Run an experiment: `python launch.py --config configs/starry_fast.py [--workdir DIR]`.
 
-`--config FILE:VARIANT` chooses a variant, `--config.KEY=VALUE` changes a value. The same command with
-the same work folder continues where it stopped. Without `--workdir` the folder's name is made from
-the config's name and its changed values, so the same command finds the same folder.
+`--config FILE:VARIANT` chooses a variant, `--config.KEY=VALUE` changes a value. The same command
+with the same work folder continues where it stopped. Without `--workdir` the folder's name is made
+from the config's name and its changed values, so the same command finds the same folder.
 """
 
 import hashlib
@@ -34,25 +34,39 @@ def main(argv: list[str]) -> int:
     Returns:
       The exit status: 0 done, 2 for something the user can correct, 128 + signal when interrupted.
     """
+    if {"-h", "--help"} & set(argv):
+        recipes = sorted(p.name for p in (_ROOT / "configs").glob("*.py") if p.stem != "common")
+        print(f"{__doc__}\nRecipes in configs/: {', '.join(recipes)}; each file says what it does.")
+        return 0
     try:
         rest = flags.FLAGS(argv)
         return _run(rest[1:])
     except (InputError, flags.Error) as error:
-        message = error
+        return _refuse(error)
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         if not _while_parsing(error):
             raise
-        message = error
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+        return _refuse(error)
+
+
+def _refuse(error: BaseException) -> int:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # ml_collections puts a whole traceback into the message; what it means is in its last line.
+    message = lines[-1] if "Traceback" in str(error) else " ".join(lines)
+    print(f"error: {message.removeprefix('ValueError: ')}", file=sys.stderr)
     return 2
 
 
 def _run(rest: list[str]) -> int:
     if rest:
         raise InputError(f"'{rest[0]}' is not a flag; write --config=FILE and --config.KEY=VALUE.")
-    config = _CONFIG.value
-    if config is None:
+    flag = flags.FLAGS["config"]
+    given = config_flags.get_config_filename(flag) if flag.present else ""
+    if not given:
         raise InputError("no config was given; try --config configs/starry_fast.py.")
+    if not pathlib.Path(given.partition(":")[0]).is_file():
+        raise InputError(f"there is no config file '{given.partition(':')[0]}'; check the path.")
+    config = _CONFIG.value
     names = sorted(path.stem for path in (_ROOT / "experiments").glob("[!_]*.py"))
     if config.experiment not in names:
         raise unknown_choice("experiment", config.experiment, names)

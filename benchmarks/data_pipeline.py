@@ -58,9 +58,7 @@ def report(photos: data.Photos, options: argparse.Namespace) -> None:
     print("  size  threads  workers   images/s (least - most)   CPU ms/image   x consumed")
     for size in options.sizes:
         for setting in settings(options):
-            batches = data.make_batches(
-                photos, size=size, batch=options.batch, seed=0, **setting
-            )
+            batches = data.make_batches(photos, size=size, batch=options.batch, seed=0, **setting)
             rate = measure(batches, repeats=options.repeats, seconds=options.seconds)
             median = statistics.median(rate.windows)
             spread = f"({min(rate.windows):.0f} - {max(rate.windows):.0f})"

@@ -102,7 +102,7 @@ def _default() -> ml_collections.ConfigDict:
     config.network.output_mean = (0.0, 0.0, 0.0)
 
     config.optimizer = ml_collections.ConfigDict()
-    config.optimizer.schedule = "one_cycle"  # or constant
+    config.optimizer.schedule = "one_cycle"  # or cosine, constant
     config.optimizer.learning_rate = 2e-3  # its peak
 
     config.log_every = 20

@@ -2,9 +2,8 @@
 
 The picture is the project's own: a spiral of light in the sky, ridges, a village with lit windows,
 a boat, a stone pine, a flowering bank. A *cartoon* (the preparatory drawing) gives every point a
-material, a tone, and a direction. *Strokes* follow the directions, material by material from the
-far sky to the near pine: broad dark ones, then a packed layer, then lights; stars, moon, and glitter
-are placed singly. Bristles leave *relief* in the paint, lit from the upper left.
+material, a tone, and a direction. *Strokes* follow the directions, from the far sky to the near
+pine: broad dark ones, a packed layer, then lights. Bristles leave *relief*, lit from the top left.
 
 Points are complex numbers x + iy in units of the picture's height (the scene is 1.28 wide, 1 high,
 y downward), so every size shows the same strokes; another aspect ratio stretches the scene.
@@ -12,11 +11,12 @@ y downward), so every size shows the same strokes; another aspect ratio stretche
     python experiments/paint_starry.py --out jaxstyle/assets/starry.jpg --seed 7 --size 1024x800
 
 One core needs about ten seconds. A seed gives the same pixels, bit for bit, on the same NumPy,
-SciPy, and Pillow. The picture is dedicated to the public domain (CC0 1.0).
+SciPy, Pillow, and kind of processor. The picture is dedicated to the public domain (CC0 1.0).
 """
 
 import argparse
 import pathlib
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +35,7 @@ POINTS = 7  # on the center line of a stroke
 # The paints, from the far sky to the near pine, as they are laid: colors from shadow to light,
 # length and width of the brush, and the standard deviation of the tone from stroke to stroke.
 MATERIALS = {
-    "sky": ("050b2e 0b1a63 1433a0 1f56c4 3b8ad8 7cc0e0 c4e2c0 f8e272", 0.085, 0.0155, 0.13),
+    "sky": ("050b2e 0b1a63 1433a0 1f56c4 3b8ad8 7cc0e0 c4e2c0 f8e272", 0.085, 0.0155, 0.105),
     "far": ("0a0f3c 1b2a78 2f4fae 4f86c9 8cc4d6 d3e6b8", 0.065, 0.0155, 0.13),
     "hill": ("040a22 0b2350 125070 1f7d74 5aa860 c9cf5c", 0.055, 0.0135, 0.13),
     "water": ("03082a 0a1c66 1238a0 1f66bd 3fa0c8 a8dcc8 fbe888", 0.085, 0.0135, 0.13),
@@ -51,7 +51,6 @@ NAMES = tuple(MATERIALS)
 HALO = "fffbd8 ffe04a f9a51e ffe45c e4ee86 9fdcc8 58a8dc 2a62c8"  # a star, from its core outward
 COOL = "fff0a0 f2e47a bfe6b8 7cc8d0 3b8ad8 1f56c4"  # around the moon
 GOLD = "ffe860 ffd23a fbb01e f08a12 d8601c"
-
 SHORE = 0.685
 MOON = (0.30 + 0.215j, 0.080)  # center, radius of the disk
 # Whirls: center, reach, sense; the first is the great spiral.
@@ -85,7 +84,7 @@ CLUMPS = (  # center, half width, half height
 
 
 class Cartoon(NamedTuple):
-    """The drawing under the paint: maps [GRID, GRID * ASPECT] of material, tone, and direction."""
+    """The drawing under the paint: maps of shape SHAPE of material, tone, and direction."""
 
     material: Array  # index into NAMES
     tone: Array  # 0 the shadow end of the material's ramp, 1 the light end
@@ -99,9 +98,8 @@ class Cartoon(NamedTuple):
 
     def cell(self, points: Array) -> tuple[Array, Array]:
         """Row and column of scene points (the nearest cell for those outside)."""
-        rows, columns = self.material.shape
-        row = np.clip((points.imag * GRID).astype(int), 0, rows - 1)
-        return row, np.clip((points.real * GRID).astype(int), 0, columns - 1)
+        row = np.clip((points.imag * GRID).astype(int), 0, SHAPE[0] - 1)
+        return row, np.clip((points.real * GRID).astype(int), 0, SHAPE[1] - 1)
 
 
 class Strokes(NamedTuple):
@@ -122,7 +120,7 @@ def draw_sky(z: Array, noise: Array) -> tuple[Array, Array]:
     """Tone and flow of the sky: wavy currents, whirls, and rings around the lights."""
     x, y = z.real, z.imag
     stream = y + 0.05 * np.sin(4.6 * x + 0.8) + 0.025 * np.sin(9 * x - 5 * y) + 0.012 * noise
-    tone = 0.34 + 0.20 * np.sin(30 * stream) + 0.25 * np.clip(y - 0.2, -0.2, 0.2) + 0.07 * noise
+    tone = 0.34 + 0.20 * np.sin(30 * stream) + 0.25 * np.clip(y - 0.2, -0.2, 0.2) + 0.11 * noise
     dy, dx = np.gradient(stream, 1 / GRID)
     flow = dy - 1j * dx  # along the level lines of the stream
     pitch = 0.30  # of the logarithmic spirals, in radians
@@ -149,10 +147,9 @@ def draw_land(rng: Rng, cartoon: Cartoon, z: Array, noise: Array, fine: Array) -
         slope, depth = np.gradient(top, 1 / GRID, axis=1), y - top
         tone = np.where(depth < 0.01, 0.05, 0.60 - steep * depth - 0.75 * slope + 0.09 * noise)
         cartoon.lay(name, depth > 0, tone, (1 + 1j * slope) * np.exp(2j * steep * depth))
-    mirrored = cartoon.tone[cartoon.cell(x + 1j * (2 * SHORE - 0.05 - y))]
+    mirrored = 0.75 * cartoon.tone[cartoon.cell(x + 1j * (2 * SHORE - 0.05 - y))] - 0.05
     swell = np.exp(1j * (0.12 * np.sin(38 * y + 6 * x) + 0.05 * noise))
-    ripples = 0.06 * np.sin(90 * y + 3 * noise) - 0.05
-    cartoon.lay("water", y > SHORE, 0.75 * mirrored + ripples, swell)
+    cartoon.lay("water", y > SHORE, mirrored + 0.06 * np.sin(90 * y + 3 * noise), swell)
     knolls = 0.05 * np.exp(-(((x - 1.2) / 0.28) ** 2)) - 0.075 * np.exp(-(((x - 0.42) / 0.22) ** 2))
     depth = y - 0.90 + 0.07 * np.sin(2.3 * x + 0.4) ** 2 + knolls
     furrows = 0.17 * np.sin(62 * (y + 0.035 * np.sin(6 * x + 2))) + 0.08 * fine
@@ -178,8 +175,7 @@ def draw_village(cartoon: Cartoon) -> None:
         left, right = foot - 1j * height, foot - 1j * height + width
         rise = 0.055j if height > 0.1 else 0.03j
         roof = (left - 0.009, left + width / 3 - rise, right - width / 3 - rise, right + 0.009)
-        lights = (0.3, 0.7) if width > 0.05 else (0.5,)
-        sills = [foot + share * width - 0.35j * height for share in lights]
+        sills = [foot + k / 6 * width - 0.35j * height for k in ((2, 4) if width > 0.05 else (3,))]
         panes = [(p - 0.006, p + 0.006, p + 0.006 - 0.014j, p - 0.006 - 0.014j) for p in sills]
         part = fill((foot, left, right, foot + width), roof, *panes)
         cartoon.lay("wall", part == 1, 0.30 + 0.14 * (i % 4), 1j)
@@ -199,10 +195,9 @@ def draw_pine(cartoon: Cartoon, z: Array, noise: Array) -> None:
         taper = half * (1 - 0.6 * np.sqrt(s)) * (1 + 0.12 * np.sin(17 * s))
         outlines.append((*(spine - taper), *(spine + taper)[::-1]))
     limbs = fill(*outlines) > 0
-    side = ndimage.sobel(ndimage.gaussian_filter(limbs * 1.0, 9), axis=1)  # > 0 toward the moon
-    depth = ndimage.distance_transform_edt(limbs) / GRID
-    bark = np.exp(1j * (0.4 * np.sin(15 * z.imag + 1) - 1.57))
-    cartoon.lay("trunk", limbs, 0.42 + 1.6 * depth * np.sign(side) + 0.1 * noise, bark)
+    side = np.sign(ndimage.gaussian_filter1d(limbs * 1.0, 9, axis=1, order=1))  # 1: by the moon
+    lit = 0.42 + 0.0025 * ndimage.distance_transform_edt(limbs) * side + 0.1 * noise
+    cartoon.lay("trunk", limbs, lit, np.exp(1j * (0.4 * np.sin(15 * z.imag + 1) - 1.57)))
     for center, a, b in CLUMPS:
         p = (z - center).real / a + 1j * (z - center).imag / b
         rim = 1 + 0.07 * np.sin(9 * np.angle(p) + 30 * center.real)
@@ -230,8 +225,7 @@ def trace(cartoon: Cartoon, seeds: Array, length: Array) -> Array:
     for end, sense in ((0, -1), (-1, 1)):
         heading = sense * cartoon.direction[cartoon.cell(seeds)]
         for _ in range(POINTS // 2):
-            step = cartoon.direction[cartoon.cell(line[end])]
-            step = np.exp(1j * np.angle(step))
+            step = np.exp(1j * np.angle(cartoon.direction[cartoon.cell(line[end])]))
             heading = step * np.where((step * heading.conj()).real < 0, -1, 1)  # keep going forward
             ahead = line[end] + heading * length / (POINTS - 1)
             leaves = cartoon.material[cartoon.cell(ahead)] != home
@@ -252,8 +246,7 @@ def scatter(rng: Rng, cartoon: Cartoon, name: str, count: int, size: float, lift
     n = len(points)
     tone = cartoon.tone[cartoon.cell(points[:, POINTS // 2])]
     color = mix(ramp, tone + lift + looseness * rng.standard_normal(n))
-    strange = 0.8 * (rng.random(n) < 0.07)[:, None]
-    color += strange * (mix(ACCENTS, rng.integers(6, size=n) / 5) - color)
+    color += 0.8 * (rng.random((n, 1)) < 0.07) * (mix(ACCENTS, rng.integers(6, size=n) / 5) - color)
     color = np.clip(color * rng.normal(1.0, 0.06, (n, 3)), 0, 1)
     return Strokes(points, width * size * rng.uniform(0.75, 1.25, n), color)
 
@@ -305,11 +298,11 @@ def moon(rng: Rng) -> list[Strokes]:
 def glitter(rng: Rng, x: float, spread: float, top: float, bottom: float) -> Strokes:
     """A column of broken light on the water, thinning downward."""
     n = round((bottom - top) * 110)
-    y = top + (bottom - top) * np.sort(rng.random(n)) ** 1.2
-    middle = x + rng.normal(0, 0.35 * spread, n) + 1j * y
+    y = top + (bottom - top) * np.sort(rng.random((n, 1)), axis=0) ** 1.2
     s = np.linspace(-1, 1, POINTS)
     curl = 1j * rng.normal(0, 0.0025, (n, 1)) * np.sin(2.2 * s)
-    points = middle[:, None] + spread * rng.uniform(0.25, 1.0, (n, 1)) * s + curl
+    middle = x + rng.normal(0, 0.35 * spread, (n, 1)) + 1j * y
+    points = middle + spread * rng.uniform(0.25, 1.0, (n, 1)) * s + curl
     return Strokes(points, rng.uniform(0.008, 0.013, n), mix(GOLD, rng.random(n)))
 
 
@@ -324,10 +317,10 @@ def plan(rng: Rng, cartoon: Cartoon) -> Strokes:
             parts += [ring(rng, eye, 0.007, 0.014, COOL, 0.3) for eye, _, _ in WHIRLS]
             parts += moon(rng) + [rings for place in STARS for rings in star(rng, *place)]
         if name == "water":
-            parts.append(glitter(rng, MOON[0].real, 0.055, 0.70, 0.91))
-            parts.append(glitter(rng, 0.14, 0.03, 0.825, 0.87))
+            lamps = [(MOON[0].real, 0.055, 0.70, 0.91), (0.14, 0.03, 0.825, 0.87)]  # moon, boat
             for i, (foot, width, _) in enumerate(HOUSES):
-                parts.append(glitter(rng, foot.real + width / 2, 0.02, 0.70, 0.76 + 0.03 * (i % 4)))
+                lamps.append((foot.real + width / 2, 0.02, 0.70, 0.76 + 0.03 * (i % 4)))
+            parts += [glitter(rng, *lamp) for lamp in lamps]
     return Strokes(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
@@ -350,7 +343,7 @@ def lay_stroke(canvas: Array, line: Array, width: float, color: Array, mark: Arr
     top, bottom = max(0, int(line.imag.min() - reach)), int(line.imag.max() + reach) + 1
     under = canvas[top:bottom, left:right]  # a view
     rows, columns = np.ogrid[: under.shape[0], : under.shape[1]]
-    pixels = (columns + (left + 0.5) + 1j * (rows + (top + 0.5))).astype(np.complex64)
+    pixels = columns + (left + 0.5) + 1j * (rows + (top + 0.5))
     along, aside = line_coordinates(line, pixels)
     half = 0.5 * width * (0.55 + 0.45 * np.minimum(1, np.minimum(along * 6, (1 - along) * 2.2)))
     across = np.clip(aside / half, -1, 1)
@@ -374,15 +367,15 @@ def paint(height: int, width: int, seed: int = 7) -> Array:
     """Paint the picture: uint8 sRGB [height, width, 3], for sides of 2 pixels or more."""
     rng = np.random.default_rng(seed)
     strokes = plan(rng, draw_cartoon(rng))
+    # The streaks of the bristles: [mark, across, along], about N(0, 1).
     marks = ndimage.gaussian_filter(rng.standard_normal((64, 16, 24)), (0, 1.3, 5), mode="nearest")
-    marks = (marks / marks.std()).astype(np.float32)  # bristle streaks: [mark, across, along]
-    canvas = np.zeros((height, width, 4), np.float32)
+    canvas = np.zeros((height, width, 4))
+    canvas[..., :3] = mix("0b1a63", np.zeros(()))  # a blue ground
     lines = strokes.points.real * (width / ASPECT) + 1j * strokes.points.imag * height
     brushes = strokes.width * np.sqrt(width / ASPECT * height)
-    hands = marks[rng.integers(len(marks), size=len(brushes))]
-    paints = strokes.color.astype(np.float32)
-    for line, *rest in zip(lines.astype(np.complex64), brushes, paints, hands, strict=True):
-        lay_stroke(canvas, line, *rest)
+    hands = (marks / marks.std())[rng.integers(len(marks), size=len(brushes))]
+    for stroke in zip(lines, brushes, strokes.color, hands, strict=True):
+        lay_stroke(canvas, *stroke)
     return (np.clip(light(canvas), 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
@@ -391,14 +384,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Paint the project's own starry night on a lake.")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="a .jpg or .png file")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--size", default="1024x800", help="WIDTHxHEIGHT in pixels")
+    parser.add_argument("--size", default="1024x800", help="WIDTHxHEIGHT in pixels, 2x2 or more")
     args = parser.parse_args()
-    width, height = (int(side) for side in args.size.split("x"))
-    picture = Image.fromarray(paint(height, width, args.seed))
+    if not (sides := re.fullmatch(r"(\d+)x(\d+)", args.size)) or min(map(int, sides.groups())) < 2:
+        parser.error(f"--size is {args.size!r}: give WIDTHxHEIGHT of 2x2 or more, as in 1024x800")
+    width, height = map(int, sides.groups())
     exif = Image.Exif()
     exif[0x8298] = "CC0 1.0: dedicated to the public domain"  # Copyright
     exif.get_ifd(0x8769)[0xA001] = 1  # ColorSpace: sRGB
-    picture.save(args.out, quality=85, subsampling=0, optimize=True, exif=exif)
+    picture = Image.fromarray(paint(height, width, args.seed))
+    picture.save(args.out, quality=77, subsampling=0, optimize=True, exif=exif)
 
 
 if __name__ == "__main__":

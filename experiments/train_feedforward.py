@@ -50,7 +50,7 @@ def _train(
     config: ml_collections.ConfigDict, folder: pathlib.Path
 ) -> tuple[trainer.Outcome[training.TrainState], StyleModel]:
     perception = load_weights(config.features.name, config.features.weights)
-    problem, weights = _problem(config, perception.network)
+    problem, weights = problem_of(config, perception.network)
     network = networks.TransformerConfig(**config.network)
     optimizer = optimizers.adam(
         config.optimizer.learning_rate, schedule=config.optimizer.schedule, steps=config.steps
@@ -94,7 +94,7 @@ def _train(
     return outcome, StyleModel({"params": state.params, **state.extra}, network)
 
 
-def _problem(
+def problem_of(
     config: ml_collections.ConfigDict, network: features.Network
 ) -> tuple[feedforward.Problem, dict[str, float]]:
     """Return the objective and the weight of each of its terms."""
@@ -185,7 +185,9 @@ def _show(config: ml_collections.ConfigDict, folder: pathlib.Path, model: StyleM
         "settings": workdir.CONFIG_FILE,
     }.items():
         print(f"  {what:<14} {folder / where}")
-    print(f"next: python -m jaxstyle stylize PHOTO --model {folder / 'model'} --out OUT", flush=True)
+    print(
+        f"next: python -m jaxstyle stylize PHOTO --model {folder / 'model'} --out OUT", flush=True
+    )
 
 
 def _spread(photos: Photos, count: int) -> list[int]:

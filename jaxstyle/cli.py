@@ -26,8 +26,8 @@ examples:
   jaxstyle stylize photo.jpg --model starry --out painted.jpg
   jaxstyle stylize photos/ 'more/**/*.png' --model runs/mine/model --out painted/ --strength 0.7
 
-Inputs are never overwritten; results of an earlier run are. Size, color profile and transparency are
-kept (JPEG has no transparency: such a picture is put on white), and EXIF orientation is applied.
+Inputs are never overwritten; results of an earlier run are. Size, color profile and transparency
+are kept (JPEG has no transparency: such a picture is put on white); EXIF orientation is applied.
 Pictures of one size share a compiled program: the first of each size takes longer.
 """
 

@@ -13,9 +13,9 @@ Params = Mapping[str, Any]
 class InputError(ValueError):
     """Something the user gave cannot be used.
 
-    The message is one sentence: what was given, what is allowed, what to do. Front doors (`launch.py`,
-    `python -m jaxstyle`) print it as one line and exit with status 2; a library caller catches a
-    `ValueError`.
+    The message is one sentence: what was given, what is allowed, what to do. Front doors
+    (`launch.py`, `python -m jaxstyle`) print it as one line and exit with status 2; a library
+    caller catches a `ValueError`.
     """
 
 

@@ -1,9 +1,10 @@
-"""A stricter world than the user's: four CPU devices, rank promotion raises, warnings are errors."""
+"""A stricter world than the user's: four CPU devices, and rank promotion raises."""
 
 import os
 import pathlib
 
-# Set-up that must precede the first use of JAX. The tests run on the CPU, whatever the machine holds.
+# Set-up that must precede the first use of JAX. The tests run on the CPU, whatever the machine
+# holds.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
@@ -29,7 +30,9 @@ def repository() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def shared_data() -> pathlib.Path:
     """Real weights, photographs and golden outputs, kept outside the repository."""
-    folder = pathlib.Path(os.environ.get("JAXSTYLE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    folder = pathlib.Path(
+        os.environ.get("JAXSTYLE_TEST_DATA", REPOSITORY.parent / "shared" / "data")
+    )
     if not (folder / "MANIFEST.json").exists():
         pytest.skip(f"real weights and photographs are not at {folder} (set JAXSTYLE_TEST_DATA)")
     return folder

@@ -5,6 +5,7 @@ Run as a program, this file trains the toy problem in a process of its own, to b
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -59,15 +60,18 @@ def loss_fn(params, x, y):
     return terms["fit/square"] + 0.01 * terms["size"], terms
 
 
-def make_step(optimizer=OPTIMIZER):
-    @functools.partial(jax.jit, donate_argnames=("state",))
+@functools.cache
+def make_step(sharding=None):
+    """Return the jitted step; one for all tests that do not look at its cache."""
+
+    @functools.partial(jax.jit, donate_argnames=("state",), out_shardings=sharding)
     def step(state, batch):
         key, noise_key = jax.random.split(state.extra["key"])
         x = batch["x"] + 0.01 * jax.random.normal(noise_key, batch["x"].shape)
         (loss, terms), grads = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params, x, batch["y"]
         )
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = OPTIMIZER.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = (0.9 * state.extra["average"] + 0.1 * params["slope"]).astype(jnp.bfloat16)
         metrics = {name: state.metrics[name] + value for name, value in terms.items()}
@@ -136,11 +140,15 @@ def reference(tmp_path_factory):
     return result
 
 
-class SignalAt:
-    """Batches that send this process a signal while the given batch is fetched."""
+def lines_of(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
-    def __init__(self, batch, number=signal.SIGINT, then=None):
-        self._batch, self._number, self._then = batch, number, then
+
+class ActAt:
+    """Batches that do something while the given one is fetched."""
+
+    def __init__(self, batch, action):
+        self._batch, self._action = batch, action
 
     def __iter__(self):
         self._data, self._count = iter(batches()), 0
@@ -149,11 +157,16 @@ class SignalAt:
     def __next__(self):
         self._count += 1
         if self._count == self._batch:
-            os.kill(os.getpid(), self._number)
+            self._action()
         return next(self._data)
 
     def __getattr__(self, name):  # get_state, set_state, close
         return getattr(self._data, name)
+
+
+def signal_at(batch, number=signal.SIGINT):
+    """Return batches that send this process a signal while the given one is fetched."""
+    return ActAt(batch, lambda: os.kill(os.getpid(), number))
 
 
 def test_metrics_file_is_means_per_interval(tmp_path):
@@ -177,7 +190,7 @@ def test_metrics_file_is_means_per_interval(tmp_path):
         rows.append((square + 0.01 * size, square, size))
         slope = slope - rate * (2 * x.T @ residual / BATCH + 0.02 * slope)
         offset = offset - rate * 2 * residual.mean()
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    lines = lines_of(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == [5, 10, 12]
     assert [list(line) for line in lines] == [["step", "loss", "fit/square", "size"]] * 3
     for line, (start, end) in zip(lines, [(0, 5), (5, 10), (10, 12)], strict=True):
@@ -187,33 +200,27 @@ def test_metrics_file_is_means_per_interval(tmp_path):
 
 def test_timings_are_kept_apart(tmp_path):
     train(tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "timings.jsonl").open()]
+    lines = lines_of(tmp_path / "timings.jsonl")
     assert [line["step"] for line in lines] == [5, 10, 12]
     assert all(line["seconds"] > 0 and line["images_per_second"] > 0 for line in lines[1:])
     assert "seconds" not in (tmp_path / "metrics.jsonl").read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_before_any_step_the_run_resumes_to_the_same_bits(
-    tmp_path, reference, number, capsys
-):
+def test_stopped_at_a_step_the_run_resumes_to_the_same_bits(tmp_path, reference, number, capsys):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    for stop in range(1, 12):
+    for stop in (1, 4, 5, 7, 11) if number == signal.SIGINT else (6,):
         workdir = tmp_path / str(stop)
         workdir.mkdir()
-        outcome = train(workdir, data=SignalAt(stop, number))
+        outcome = train(workdir, data=signal_at(stop, number))
         assert outcome.interrupted and outcome.signal == number
         assert outcome.step == int(outcome.state.step) == stop
-        assert capsys.readouterr().out == (
-            f"stopped at step {stop}; the same command continues\n"
-        )
+        assert capsys.readouterr().out == (f"stopped at step {stop}; the same command continues\n")
         assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
         outcome = train(workdir)
         assert not outcome.interrupted and outcome.resumed_from == stop
         assert result_of(workdir, 12) == reference
         assert capsys.readouterr().out == f"continuing from step {stop} of 12\n"
-        if number == signal.SIGTERM and stop > 2:
-            break  # the same path; Ctrl-C has been through all of it
 
 
 def test_killed_between_any_two_writes_the_run_resumes_to_the_same_bits(
@@ -266,24 +273,33 @@ def _content(folder):
     )
 
 
-def test_step_is_compiled_once_also_after_a_restart(tmp_path):
-    step = make_step()
-    train(tmp_path, data=SignalAt(7), step_fn=step)
-    assert step._cache_size() == 1
-    train(tmp_path, step_fn=step)
-    assert step._cache_size() == 1
+def compilations(caplog) -> int:
+    return sum(record.getMessage().startswith("Compiling jit(step)") for record in caplog.records)
 
 
-def test_state_on_several_devices_stays_there(tmp_path):
+def test_step_is_compiled_once_also_after_a_restart(tmp_path, caplog):
+    step = make_step.__wrapped__()
+    with jax.log_compiles():
+        train(tmp_path, data=signal_at(7), step_fn=step)
+        train(tmp_path, step_fn=step)
+    assert compilations(caplog) == 1
+
+
+def test_state_on_several_devices_stays_there(tmp_path, caplog):
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    step = make_step()
-    first = train(tmp_path, step_fn=step, state=jax.device_put(new_state(), everywhere), steps=6)
-    assert step._cache_size() == 1
-    again = train(tmp_path, step_fn=step, state=jax.device_put(new_state(), everywhere), steps=6)
-    assert again.resumed_from == 6
-    assert bits(again.state) == bits(first.state)
-    for leaf in jax.tree.leaves(again.state):
+    step = make_step.__wrapped__(everywhere)
+
+    def run(steps):
+        state = jax.device_put(new_state(), everywhere)
+        return train(tmp_path, steps, step_fn=step, state=state)
+
+    with jax.log_compiles():
+        run(6)
+        resumed = run(12)
+    assert resumed.resumed_from == 6
+    assert compilations(caplog) == 1
+    for leaf in jax.tree.leaves(resumed.state):
         assert leaf.sharding.is_equivalent_to(everywhere, leaf.ndim)
 
 
@@ -345,7 +361,7 @@ def poisoned(field, at):
 def test_not_a_number_in_the_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     with pytest.raises(InputError, match=r"'loss' became NaN.* steps 9 and 10 \(step 8 is saved\)"):
         train(tmp_path, step_fn=poisoned("metrics", 9))
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    lines = lines_of(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == [5]
     assert Checkpointer(tmp_path).restore_latest(new_state()).step == 8
 
@@ -409,32 +425,135 @@ def test_counts_below_one(tmp_path, name):
 
 
 def test_outside_the_main_thread_signals_are_left_alone(tmp_path):
-    before = signal.getsignal(signal.SIGINT)
-    outcomes = []
-
-    def run():
-        outcomes.append(train(tmp_path, data=_Watch(lambda: signal.getsignal(signal.SIGINT))))
-
-    thread = threading.Thread(target=run)
+    before, during, outcomes = signal.getsignal(signal.SIGINT), [], []
+    data = ActAt(3, lambda: during.append(signal.getsignal(signal.SIGINT)))
+    thread = threading.Thread(target=lambda: outcomes.append(train(tmp_path, data=data)))
     thread.start()
     thread.join()
-    assert outcomes[0].step == 12
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-class _Watch(SignalAt):
-    """Batches that call a function instead of sending a signal."""
-
-    def __init__(self, watch):
-        super().__init__(batch=0)
-        self._watch = watch
+    assert outcomes[0].step == 12 and not outcomes[0].interrupted
+    assert during == [before] and signal.getsignal(signal.SIGINT) is before
 
 
 def test_ignored_signals_stay_ignored(tmp_path):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        outcome = train(tmp_path, data=SignalAt(3))
+        outcome = train(tmp_path, data=signal_at(3))
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
     assert outcome.step == 12 and not outcome.interrupted
+
+
+@pytest.fixture
+def start():
+    """A function that runs this file as a program; what is left of it is killed in the end."""
+    children = []
+    root = pathlib.Path(__file__).resolve().parent.parent
+
+    def start_child(workdir, *options) -> subprocess.Popen:
+        child = subprocess.Popen(
+            [sys.executable, __file__, str(workdir), *options],
+            env=os.environ | {"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        children.append(child)
+        return child
+
+    yield start_child
+    for child in children:
+        child.kill()
+        child.communicate()
+
+
+def test_second_signal_ends_the_process_at_once(tmp_path, start):
+    child = start(tmp_path, "--steps=100000", "--sleep=30")
+    wait_for(tmp_path / "fetching")
+    child.send_signal(signal.SIGINT)
+    time.sleep(0.2)  # the first one is noted, and the fetch goes on
+    assert child.poll() is None
+    child.send_signal(signal.SIGINT)
+    assert child.wait(60) == -signal.SIGINT
+
+
+def test_processes_that_are_killed_resume_to_the_same_bits(tmp_path, start):
+    """Kill one run again and again, stop another by signals, and compare both with a third."""
+    steps = 120
+    reference, killed, stopped = (tmp_path / name for name in ("reference", "killed", "stopped"))
+    for workdir in (reference, killed, stopped):
+        workdir.mkdir()
+    rng = random.Random(0)
+    undisturbed = start(reference, f"--steps={steps}")
+    threads = [
+        threading.Thread(target=disturb, args=(start, killed, steps, [signal.SIGKILL] * 3, rng)),
+        threading.Thread(
+            target=disturb, args=(start, stopped, steps, [signal.SIGTERM, signal.SIGINT], rng)
+        ),
+    ]
+    for thread in threads:
+        thread.start()
+    assert undisturbed.wait(300) == 0
+    for thread in threads:
+        thread.join()
+    expected = result_of(reference, steps)
+    assert result_of(killed, steps) == expected
+    assert result_of(stopped, steps) == expected
+    assert expected[2].count(b"\n") == steps // 5
+    # The interruptions did fall into the runs, and those that can be answered were.
+    assert (killed / "log").read_text().count("exit -9") == 3
+    log = (stopped / "log").read_text()
+    assert log.count("the same command continues") == log.count("continuing from step") == 2
+    assert "exit 143" in log and "exit 130" in log
+
+
+def disturb(start, workdir, steps, signals, rng):
+    """Start the run once per signal, send it at a random moment of the steps, then let it end."""
+    for number in signals:
+        child = start(workdir, f"--steps={steps}")
+        wait_for(workdir / "fetching")
+        time.sleep(rng.uniform(0, 0.15))
+        child.send_signal(number)
+        _finish(workdir, child)
+        (workdir / "fetching").unlink()
+    _finish(workdir, start(workdir, f"--steps={steps}"))
+
+
+def _finish(workdir, child):
+    output = child.communicate(timeout=300)[0]
+    with (workdir / "log").open("a") as log:
+        log.write(f"{output}exit {child.returncode}\n")
+
+
+def wait_for(path):
+    for _ in range(30000):
+        if path.exists():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{path} did not appear in five minutes")
+
+
+def main(workdir: str, steps: str, sleep: str = "--sleep=0.004") -> int:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner may ignore it
+    seconds = float(sleep.removeprefix("--sleep="))
+
+    fetched = itertools.count(1)
+
+    def fetch(batch):
+        if next(fetched) >= 3:  # by now the step is compiled
+            pathlib.Path(workdir, "fetching").touch()
+            time.sleep(seconds)
+        return batch
+
+    outcome = train(
+        pathlib.Path(workdir),
+        int(steps.removeprefix("--steps=")),
+        data=batches().map(fetch),
+        checkpoint_every=20,
+        progress=True,
+    )
+    return 128 + outcome.signal if outcome.signal else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -70,6 +70,10 @@ class ZipFiles:
       names: names of entries, in the order of the indices.
     """
 
+    _lock: threading.Lock
+    _zip: zipfile.ZipFile | None
+    _process: int
+
     def __init__(self, path: str | os.PathLike[str], names: Iterable[str]):
         self.path = pathlib.Path(path)
         self.names = tuple(names)
@@ -85,7 +89,7 @@ class ZipFiles:
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        self._zip: zipfile.ZipFile | None = None
+        self._zip = None
         self._process = -1
 
     def __getstate__(self) -> dict[str, Any]:

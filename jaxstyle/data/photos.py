@@ -5,15 +5,17 @@ read straight from its folder; nothing is ever downloaded:
 
 | file | picture | rights, as scikit-image states them |
 |---|---|---|
-| astronaut.png | Eileen Collins, NASA | public domain |
+| astronaut.png | Eileen Collins, by NASA | public domain |
 | camera.png | a photographer on a lawn (grayscale), by Lav Varshney | CC0 |
 | chelsea.png | a cat, by Stefan van der Walt | CC0 |
 | coffee.png | a cup of coffee, by Rachel Michetti | CC0 |
-| motorcycle_left.png | a garage, Middlebury 2014 stereo benchmark | none stated; cite Scharstein et al. 2014 |
-| rocket.jpg | a Falcon 9 at dusk, SpaceX | public domain |
+| motorcycle_left.png | a garage, Middlebury stereo data 2014 | none stated; asks to cite [1] |
+| rocket.jpg | a Falcon 9 at dusk, by SpaceX | public domain |
 
-Left out: what is not a photograph of a scene (microscopy, star fields, drawings, text), close-ups of
-one texture, and the second picture of the stereo pair.
+[1] Scharstein et al., High-resolution stereo datasets with subpixel-accurate ground truth, 2014.
+
+Left out: what is not a photograph of a scene (microscopy, star fields, drawings, text), close-ups
+of one texture, and the second picture of the stereo pair.
 """
 
 import functools
@@ -143,9 +145,7 @@ class Photos:
             return cached
         try:
             data = self._files.read(index)
-            photo = Photo(
-                *decode.decode(data, shorter_side=shorter_side, minimum=self._minimum)
-            )
+            photo = Photo(*decode.decode(data, shorter_side=shorter_side, minimum=self._minimum))
         except Exception as error:  # a broken file makes decoders raise nearly anything
             raise UnreadablePhoto(self.names[index], decode.reason(error)) from error
         self._keep((index, shorter_side), photo)
@@ -197,10 +197,10 @@ def open_photos(
       6
     """
     if os.fspath(where) in ("", BUNDLED):
-        source, name = _bundled_files(), BUNDLED
+        where, source = BUNDLED, _bundled_files()
     else:
-        source, name = _files_at(pathlib.Path(where).expanduser()), os.fspath(where)
-    photos = Photos(source, where=name, minimum=minimum, cache_bytes=cache_bytes)
+        source = _files_at(pathlib.Path(where).expanduser())
+    photos = Photos(source, where=os.fspath(where), minimum=minimum, cache_bytes=cache_bytes)
     _require_one(photos)
     return photos
 
@@ -221,11 +221,13 @@ def _files_at(path: pathlib.Path) -> files.PhotoFiles:
     raise InputError(f"photographs '{path}' are neither a folder nor a .zip{hint}.")
 
 
-def _bundled_files() -> files.FolderFiles:
+def _bundled_files() -> files.PhotoFiles:
     """Find the photographs in scikit-image's installed folder, without importing it."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise InputError("scikit-image is not installed; install it, or name a folder of photographs.")
+        raise InputError(
+            "scikit-image is not installed; install it, or name a folder of photographs."
+        )
     folder = pathlib.Path(spec.origin).parent / "data"
     names = [name for name in BUNDLED_NAMES if (folder / name).is_file()]
     if not names:

@@ -1,76 +1,30 @@
 """Endless shuffled batches of random crops, by Grain, resumable at every batch.
 
-Batch k of a stream is a function of the source, the settings and k alone. Threads, worker processes
-and the size of the read-ahead decide when it is made, never what it holds; a checkpoint is the number
-k, so a run may go on with other threads or workers than it began with.
+Batch k of a stream is a function of the source, the settings and k alone (`stream.batch_list`).
+Threads, worker processes and the size of the read-ahead decide when it is made, never what it
+holds; a checkpoint is the number k, so a run may go on with other threads or workers than it began
+with.
 """
 
 import dataclasses
-import math
 import multiprocessing
 import os
 import signal
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import grain
 import numpy as np
 from absl import flags
 
-from jaxstyle.data import augment
-from jaxstyle.data.photos import Photos, UnreadablePhoto
+from jaxstyle.data import stream
+from jaxstyle.data.photos import Photos
 from jaxstyle.data.skipped import SkippedPhotos
 from jaxstyle.types import InputError
 
 MOST_THREADS = 8
-
-
-class Note(NamedTuple):
-    """What happened to one photograph on the way: skipped, or converted to RGB."""
-
-    name: str
-    what: str
-    skipped: bool
-
-
-class Example(NamedTuple):
-    """One crop uint8 `[size, size, 3]`, or a batch of them, and the notes on its photographs.
-
-    Notes travel with the pixels so that they also arrive from worker processes.
-    """
-
-    pixels: np.ndarray
-    notes: tuple[Note, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What, with the source, decides the content of every batch."""
-
-    size: int
-    batch: int
-    seed: int
-    flip: bool
-    scale: tuple[float, float]
-    process_index: int
-    process_count: int
-
-    def __post_init__(self) -> None:
-        low, high = self.scale
-        allowed = {
-            f"size {self.size} must be at least 1": self.size >= 1,
-            f"batch {self.batch} must be at least 1": self.batch >= 1,
-            f"seed {self.seed} must be from 0 to 2**32 - 1": 0 <= self.seed < 2**32,
-            f"scale {self.scale} must be (low, high) with 1 <= low <= high, because a crop cannot be "
-            "larger than its photograph": 1 <= low <= high < math.inf,
-            f"process_index {self.process_index} must be from 0 to process_count - 1 = "
-            f"{self.process_count - 1}": 0 <= self.process_index < self.process_count,
-        }
-        for rule, holds in allowed.items():
-            if not holds:
-                raise InputError(f"{rule}.")
 
 
 def default_threads() -> int:
@@ -128,9 +82,10 @@ def make_batches(
       process_count: how many processes there are.
 
     Returns:
-      The stream: `iter()` it as often as needed; each iterator yields uint8 `[batch, size, size, 3]`,
-      sRGB, without end, and has `get_state`, `set_state` and `close`. Iterators are Orbax
-      checkpointables. `.skipped` says which photographs were replaced or converted.
+      The stream: `iter()` it as often as needed; each iterator yields uint8
+      `[batch, size, size, 3]`, sRGB, without end, and has `get_state`, `set_state` and `close`.
+      Iterators are Orbax checkpointables. `.skipped` says which photographs were replaced or
+      converted.
 
     Raises:
       InputError: a value is out of its range. While iterating: no photograph can be used any more.
@@ -142,7 +97,8 @@ def make_batches(
       (4, 32, 32, 3)
       >>> batches.close()
     """
-    settings = Settings(size, batch, seed, flip, tuple(scale), process_index, process_count)
+    low, high = scale
+    settings = stream.Settings(size, batch, seed, flip, (low, high), process_index, process_count)
     if threads is None:
         threads = 1 if workers else default_threads()
     if prefetch is None:
@@ -164,7 +120,13 @@ class PhotoBatches(grain.IterDataset[np.ndarray]):
     """
 
     def __init__(
-        self, source: Photos, settings: Settings, *, threads: int, prefetch: int, workers: int
+        self,
+        source: Photos,
+        settings: stream.Settings,
+        *,
+        threads: int,
+        prefetch: int,
+        workers: int,
     ):
         super().__init__()
         self.settings = settings
@@ -190,18 +152,18 @@ class PhotoBatches(grain.IterDataset[np.ndarray]):
         """Return an iterator that starts with batch 0."""
         return PhotoBatchIterator(self)
 
-    def open_at(self, start: int) -> Iterator[Example]:
+    def open_at(self, start: int) -> Iterator[stream.Example]:
         """Return Grain's iterator over batch `start` and on; used by `PhotoBatchIterator`."""
-        batches = _examples(self._source, self.settings)[start:]
-        stream = batches.to_iter_dataset(self._read)
+        batches = stream.batch_list(self._source, self.settings)[start:]
+        dataset = batches.to_iter_dataset(self._read)
         if self._workers:
             if not flags.FLAGS.is_parsed():
                 # Grain's workers ask absl for settings, which a notebook or a test never parses.
                 flags.FLAGS.mark_as_parsed()
-            stream = stream.mp_prefetch(
+            dataset = dataset.mp_prefetch(
                 grain.MultiprocessingOptions(self._workers, self._worker_buffer), _start_worker
             )
-        return iter(stream)
+        return iter(dataset)
 
 
 class PhotoBatchIterator(grain.DatasetIterator[np.ndarray]):
@@ -273,70 +235,6 @@ class PhotoBatchIterator(grain.DatasetIterator[np.ndarray]):
 def _shut(open_iterators: list[Any]) -> None:
     while open_iterators:
         open_iterators.pop().close()
-
-
-def _examples(source: Photos, settings: Settings) -> grain.MapDataset[Example]:
-    """Return the stream as a lazy endless list of batches."""
-    # Two seeds, because Grain numbers epochs by adding to the seed of the shuffle: with seeds used
-    # as given, epoch 1 of seed 0 would be epoch 0 of seed 1.
-    order, crops = (int(word) for word in np.random.SeedSequence(settings.seed).generate_state(2))
-    return (
-        grain.MapDataset.range(len(source))
-        .shuffle(seed=order)
-        .repeat()
-        .random_map(_Crop(source, settings), seed=crops)
-        .slice(slice(settings.process_index, None, settings.process_count))
-        .batch(settings.batch, drop_remainder=True, batch_fn=_stack)
-    )
-
-
-class _Crop(grain.transforms.RandomMap):
-    """Turns the index of a photograph into an example."""
-
-    def __init__(self, source: Photos, settings: Settings):
-        self._source = source
-        self._settings = settings
-        # The largest scale needs this many pixels; fewer would blur the crop.
-        self._shorter_side = math.ceil(settings.size * settings.scale[1])
-
-    def random_map(self, element: int, rng: np.random.Generator) -> Example:
-        """Load photograph `element`, or the next usable one from a random place, and crop it."""
-        settings = self._settings
-        notes = []
-        # Drawn always, so that the crop is the same one whether or not a replacement is needed.
-        start = int(rng.integers(len(self._source)))
-        for index in self._candidates(element, start):
-            try:
-                photo = self._source.load(index, self._shorter_side)
-            except UnreadablePhoto as error:
-                notes.append(Note(error.name, error.reason, skipped=True))
-                continue
-            if photo.converted_from:
-                notes.append(Note(self._source.names[index], photo.converted_from, skipped=False))
-            pixels = augment.random_crop(
-                photo.picture,
-                rng,
-                size=settings.size,
-                scale=settings.scale,
-                flip=settings.flip,
-            )
-            return Example(pixels, tuple(notes))
-        raise InputError(
-            f"none of the {len(self._source)} photographs of '{self._source.where}' can be used any "
-            f"more; '{notes[0].name}': {notes[0].what}."
-        )
-
-    def _candidates(self, first: int, start: int) -> Iterator[int]:
-        """Yield `first`, then every index once from `start` on, around the end."""
-        yield first
-        count = len(self._source)
-        for step in range(count):
-            yield (start + step) % count
-
-
-def _stack(examples: Sequence[Example]) -> Example:
-    notes = tuple(note for example in examples for note in example.notes)
-    return Example(np.stack([example.pixels for example in examples]), notes)
 
 
 def _start_worker(index: int, count: int) -> None:

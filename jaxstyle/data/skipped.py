@@ -1,4 +1,4 @@
-"""The record of photographs that training left out or converted, kept to be told once at the end."""
+"""The record of photographs that training left out or converted, told once at the end."""
 
 import collections
 import threading

@@ -197,7 +197,8 @@ def features(
 
     Args:
       params: `{'conv1_1': {'kernel': [3, 3, c_in, c_out], 'bias': [c_out]}, ...}`, at least as deep
-        as the deepest layer. Widths are read from the kernels, so a thinner copy of a network works.
+        as the deepest layer. Widths are read from the kernels, so a thinner copy of a network
+        works.
       image: `[..., h, w, 3]`, sRGB in [0, 1].
       layers: names such as 'relu4_1', 'conv4_2' (before the ReLU) or 'pool3', in any order.
       network: the row of the table the parameters belong to.

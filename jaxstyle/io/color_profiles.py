@@ -2,7 +2,7 @@
 
 LittleCMS does the work, through Pillow, in 8 bits per channel and with the relative colorimetric
 intent and black point compensation: colors that both spaces can show survive the way there and
-back, to one or two levels; the others move to the border of sRGB, which is all a network paints in.
+back, to the rounding; the others move to the border of sRGB, which is all a network paints in.
 """
 
 import io
@@ -12,6 +12,7 @@ from PIL import Image, ImageCms
 
 _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
+_EXACT = _FLAGS | ImageCms.Flags.NOOPTIMIZE  # no table in place of a curve: slow, for 256 values
 # What building a transform raises for bytes that are no profile, or a profile for another purpose.
 _UNUSABLE = (ImageCms.PyCMSError, OSError, TypeError, ValueError)
 
@@ -61,7 +62,7 @@ def gray_to_srgb(gray: np.ndarray, profile: bytes) -> np.ndarray:
     Returns:
       float32 in [0, 1], same shape.
     """
-    transform = _transform(profile, "L", None, "RGB")
+    transform = _transform(profile, "L", None, "RGB", _EXACT)
     if transform is None:
         return gray
     ramp = np.arange(256, dtype=np.uint8)[None]
@@ -84,12 +85,16 @@ def srgb_profile() -> bytes:
 
 
 def _transform(
-    source: bytes | None, source_mode: str, target: bytes | None, target_mode: str
+    source: bytes | None,
+    source_mode: str,
+    target: bytes | None,
+    target_mode: str,
+    flags: ImageCms.Flags = _FLAGS,
 ) -> ImageCms.ImageCmsTransform | None:
     """Build the conversion between two profiles (None is sRGB); None where that is impossible."""
     try:
         return ImageCms.buildTransform(
-            _open(source), _open(target), source_mode, target_mode, _INTENT, _FLAGS
+            _open(source), _open(target), source_mode, target_mode, _INTENT, flags
         )
     except _UNUSABLE:
         return None

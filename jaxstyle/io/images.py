@@ -45,11 +45,12 @@ class _Writer:
     alpha: bool
     profile: bool
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    longest_side: int | None = None
 
 
 # 4:4:4, as a subsampled JPEG smears the edges of brush strokes; PNG level 4 takes a third of the
 # time of level 6 for a few percent.
-_JPEG = _Writer("JPEG", False, True, {"quality": 95, "subsampling": 0})
+_JPEG = _Writer("JPEG", False, True, {"quality": 95, "subsampling": 0}, longest_side=65500)
 _TIFF = _Writer("TIFF", True, True, {"compression": "tiff_adobe_deflate"})
 _WRITERS = {
     ".jpg": _JPEG,
@@ -57,7 +58,7 @@ _WRITERS = {
     ".jpe": _JPEG,
     ".jfif": _JPEG,
     ".png": _Writer("PNG", True, True, {"compress_level": 4}),
-    ".webp": _Writer("WEBP", True, True, {"quality": 95}),
+    ".webp": _Writer("WEBP", True, True, {"quality": 95}, longest_side=16383),
     ".tif": _TIFF,
     ".tiff": _TIFF,
     ".bmp": _Writer("BMP", False, False),
@@ -141,8 +142,9 @@ def write(path: str | os.PathLike[str], pixels: Any, *, like: Picture | None = N
         PPM hold no profile: they stay sRGB.
 
     Raises:
-      InputError: a suffix that cannot be written, pixels of a wrong shape, type or not finite, an
-        alpha of another size, or a file that cannot be written.
+      InputError: a suffix that cannot be written, pixels of a wrong shape, type or not finite, a
+        side too long for the format (JPEG 65500, WebP 16383), an alpha of another size, or a file
+        that cannot be written.
 
     Example:
       >>> write('out.png', picture.pixels, like=picture)  # doctest: +SKIP
@@ -150,6 +152,11 @@ def write(path: str | os.PathLike[str], pixels: Any, *, like: Picture | None = N
     path = pathlib.Path(path)
     writer = _writer(path)
     values = _checked(pixels, path)
+    if writer.longest_side is not None and max(values.shape) > writer.longest_side:
+        raise InputError(
+            f"the picture for '{path}' is {_size(values)}, but {writer.format} holds at most "
+            f"{writer.longest_side} pixels on a side; write PNG or TIFF."
+        )
     alpha = None if like is None else like.alpha
     if alpha is not None and alpha.shape != values.shape[:2]:
         raise InputError(

@@ -41,8 +41,8 @@ def save_model(
         customary keys; the values are anything JSON-like, NumPy numbers and small arrays included,
         and numbers that are not finite become null. `format`, `version`, `architecture` and
         `weights` are filled in here.
-      dtype: of the numbers in the file. 'float16' halves the file and changes 8-bit pictures by at
-        most a level or two.
+      dtype: of the numbers in the file. 'float16' halves the file; pictures change by a level or
+        two of 255.
 
     Raises:
       InputError: an unknown dtype, parameters that are not finite in it or do not fit the model's

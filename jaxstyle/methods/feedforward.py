@@ -14,9 +14,7 @@ _SMALLEST = 32  # instance norm has nothing to average over in a smaller picture
 _MARGIN = 32  # hides the frame that networks without per-convolution reflection paint
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["config"]
-)
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["config"])
 @dataclasses.dataclass(frozen=True)
 class StyleModel:
     """A trained image-transformation network: a pytree that can be jitted over and passed around.

@@ -132,7 +132,7 @@ class TransformerConfig:
         decoder = self.decoder_channels
         if not _are_counts(decoder) or len(decoder) != count:
             raise _refusal("decoder_widths", decoder, f"{count} positive whole numbers, or None")
-        if not _are_counts((self.blocks + 1,)):
+        if self.blocks != 0 and not _are_counts((self.blocks,)):
             raise _refusal("blocks", self.blocks, "a whole number >= 0")
         kernels = self.outer_kernels
         if not _are_counts(kernels) or len(kernels) != 2 or not all(k % 2 for k in kernels):

@@ -108,7 +108,7 @@ def apply(variables: Params, image: Array, config: TransformerConfig) -> Array:
       Super-Resolution", 2016, arXiv:1603.08155, section 3.1 and supplement.
     """
     values = _run(variables, _enter(image, config), config, train=False)[0]
-    return _leave(values, image.dtype, config)
+    return _leave(values, config)
 
 
 def apply_train(
@@ -137,7 +137,7 @@ def apply_train(
       >>> image, variables = apply_train(variables, jnp.zeros((2, 8, 8, 3)), config)
     """
     values, updates = _run(variables, _enter(image, config), config, train=True)
-    return _leave(values, image.dtype, config), {**variables, **updates}
+    return _leave(values, config), {**variables, **updates}
 
 
 def _run(
@@ -151,6 +151,7 @@ def _run(
 
 def _enter(image: Array, config: TransformerConfig) -> Array:
     """From [0, 1] to the values inside the network."""
+    image = jnp.asarray(image)
     if image.ndim < 3 or image.shape[-1] != 3:
         raise InputError(f"the image is {image.shape}; the network takes [..., height, width, 3].")
     if not jnp.issubdtype(image.dtype, jnp.floating):
@@ -168,12 +169,12 @@ def _enter(image: Array, config: TransformerConfig) -> Array:
     return values - _channels(config.input_mean, values) if any(config.input_mean) else values
 
 
-def _leave(values: Array, dtype: Any, config: TransformerConfig) -> Array:
+def _leave(values: Array, config: TransformerConfig) -> Array:
     """From what the last layer gives to [0, 1]."""
     wide = values.astype(jnp.promote_types(values.dtype, jnp.float32))
     result = OUTPUTS[config.output](wide) * config.output_scale
     result = result + _channels(config.output_mean, result)
-    return (result / config.value_range).astype(dtype)
+    return (result / config.value_range).astype(values.dtype)
 
 
 def _channels(means: tuple[float, float, float], like: Array) -> Array:

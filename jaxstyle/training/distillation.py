@@ -1,20 +1,26 @@
 """Distill large perceptual networks into a small one with the same layer names.
 
-The small network (the student) learns to tell, from its own maps at `relu3_1` say, what the large one
-(the teacher) has at `relu3_1`: a 1x1 convolution and a ReLU of the student's map, the readout, is
-compared with the teacher's map. Several teachers may each teach some of the layers. The readouts
+The small network (the student) learns to tell, from its own maps at `relu3_1` say, what the large
+one (the teacher) has at `relu3_1`: a 1x1 convolution and a ReLU of the student's map, the readout,
+is compared with the teacher's map. Several teachers may each teach some of the layers. The readouts
 are thrown away at the end; before that their magnitudes are folded into the student's channels
 (`balance`), so that a channel weighs in a Gram matrix what it weighed in telling the teacher's map.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxstyle import features
+from jaxstyle.training.state import TrainState
 from jaxstyle.types import Array, Params
+
+# Shares of the images that are perturbed in each way, and how far.
+_MIXED, _NOISY, _RECOLORED = 0.15, 0.15, 0.15
+_MOST_NOISE, _CONTRAST, _SHIFT = 0.15, (0.3, 1.5), 0.25
 
 
 class Teacher(NamedTuple):
@@ -52,6 +58,36 @@ def targets(teachers: Sequence[Teacher], image: Array) -> dict[str, Array]:
     return maps
 
 
+def perturb(key: Array, image: Array) -> Array:
+    """Leave the manifold of photographs, where an image under optimization spends its time.
+
+    Of the images, 15% are mixed with their neighbor in the batch, 15% get Gaussian noise, 15%
+    another contrast and tint; the rest stay.
+
+    Args:
+      key: PRNG key.
+      image: `[b, h, w, 3]`, sRGB in [0, 1].
+
+    Returns:
+      `[b, h, w, 3]`, sRGB in [0, 1].
+
+    Example:
+      >>> perturb(jax.random.key(0), jnp.full((2, 4, 4, 3), 0.5)).shape
+      (2, 4, 4, 3)
+    """
+    kind, amount, tint, noise = jax.random.split(key, 4)
+    each = (image.shape[0], 1, 1, 1)
+    u, t = jax.random.uniform(kind, each), jax.random.uniform(amount, each)
+    mixed = t * image + (1 - t) * jnp.roll(image, 1, axis=0)
+    noisy = image + _MOST_NOISE * t * jax.random.normal(noise, image.shape)
+    low, high = _CONTRAST
+    shift = jax.random.uniform(tint, (image.shape[0], 1, 1, 3), minval=-_SHIFT, maxval=_SHIFT)
+    recolored = (image - 0.5) * (low + (high - low) * t) + 0.5 + shift
+    edges = (_MIXED, _MIXED + _NOISY, _MIXED + _NOISY + _RECOLORED)
+    choices = [u < edge for edge in edges]
+    return jnp.clip(jnp.select(choices, [mixed, noisy, recolored], image), 0.0, 1.0)
+
+
 def initialize(
     key: Array, student: features.Network, channels: Mapping[str, int]
 ) -> dict[str, Params]:
@@ -76,7 +112,10 @@ def initialize(
 
 
 def errors(
-    params: Mapping[str, Params], image: Array, wanted: Mapping[str, Array], student: features.Network
+    params: Mapping[str, Params],
+    image: Array,
+    wanted: Mapping[str, Array],
+    student: features.Network,
 ) -> dict[str, Array]:
     """Return how far the student is from telling each layer.
 
@@ -97,6 +136,50 @@ def errors(
         energy = jnp.mean(target**2)
         result[layer] = jnp.mean((told - target / jnp.sqrt(energy)) ** 2, axis=(-3, -2, -1))
     return result
+
+
+def make_step(
+    teachers: Sequence[Teacher],
+    student: features.Network,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+) -> Callable[..., TrainState]:
+    """Return the pure step `step(state, batch, teacher_params)`.
+
+    Args:
+      teachers: their networks and layers; the parameters are given to the step.
+      student: the small network's row of the table.
+      optimizer: of the run.
+      seed: of the perturbations, which depend on it and the step alone.
+
+    Returns:
+      A function `(TrainState, uint8 [b, h, w, 3], sequence of Params) -> TrainState`.
+    """
+
+    def step(state: TrainState, batch: Array, params: Sequence[Params]) -> TrainState:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        image = perturb(key, batch.astype(jnp.float32) / 255)
+        wanted = targets(
+            [t._replace(params=p) for t, p in zip(teachers, params, strict=True)], image
+        )
+
+        def loss(params: Mapping[str, Params]) -> tuple[Array, dict[str, Array]]:
+            terms = errors(params, image, wanted, student)
+            means = {name: jnp.mean(value) for name, value in terms.items()}
+            total = sum(means.values(), jnp.zeros(()))
+            return total, {"loss": total, **means}
+
+        gradient, report = jax.grad(loss, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        return TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            extra=state.extra,
+            opt_state=opt_state,
+            metrics={name: state.metrics[name] + report[name] for name in state.metrics},
+        )
+
+    return step
 
 
 def balance(params: Mapping[str, Params], student: features.Network) -> dict[str, dict[str, Array]]:

@@ -44,9 +44,7 @@ def style_targets(problem: Problem, perception: Params, style: Array) -> losses.
     Returns:
       A pytree for `evaluate`.
     """
-    maps = features.features(
-        perception, style, problem.style.layers, network=problem.perception
-    )
+    maps = features.features(perception, style, problem.style.layers, network=problem.perception)
     return problem.style.prepare({"style": maps})
 
 

@@ -4,7 +4,7 @@ import optax
 
 from jaxstyle.types import InputError, unknown_choice
 
-SCHEDULES = ("one_cycle", "constant")
+SCHEDULES = ("one_cycle", "cosine", "constant")
 
 
 def adam(
@@ -14,10 +14,12 @@ def adam(
 
     Args:
       learning_rate: constant, or the peak.
-      schedule: 'constant' (Johnson et al. 2016), or 'one_cycle': from 1/25 of the peak up to it over
+      schedule: 'constant' (Johnson et al. 2016), or 'one_cycle': from 1/25 of the peak up to it
+      over
         the first three tenths of the run and down to almost nothing, both along a cosine (Smith,
-        Topin, Super-Convergence, 2018), which suits short runs.
-      steps: of the whole run; for 'one_cycle'.
+        Topin, Super-Convergence, 2018), which suits short runs; 'cosine': up within 200 steps, then
+        down along a cosine.
+      steps: of the whole run; for the schedules that have an end.
 
     Raises:
       InputError: unknown schedule, or a learning rate that is not positive.
@@ -31,4 +33,9 @@ def adam(
         raise unknown_choice("schedule", schedule, SCHEDULES)
     if schedule == "constant":
         return optax.adam(learning_rate)
+    if schedule == "cosine":
+        warm = min(200, steps // 4)
+        return optax.adam(
+            optax.warmup_cosine_decay_schedule(0.0, learning_rate, warm, max(steps, 2), 1e-6)
+        )
     return optax.adam(optax.cosine_onecycle_schedule(max(steps, 2), learning_rate))

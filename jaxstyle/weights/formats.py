@@ -150,6 +150,8 @@ def _torchvision_names(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
     indices = {int(m[1]) for m in matches.values()}
     for network, known in _TORCHVISION_INDEX.items():
         if indices and indices <= set(known):
-            names = [f"conv{b}_{c}" for b, n in enumerate(_DEPTHS[network], 1) for c in range(1, n + 1)]
+            names = [
+                f"conv{b}_{c}" for b, n in enumerate(_DEPTHS[network], 1) for c in range(1, n + 1)
+            ]
             return {n: names[known.index(int(m[1]))] for n, m in matches.items()}
     return {}

@@ -53,7 +53,9 @@ def load_weights(
     if path:
         file = pathlib.Path(path).expanduser()
     elif name == "embedded":
-        file = pathlib.Path(str(importlib.resources.files("jaxstyle") / "assets/embedded.safetensors"))
+        file = pathlib.Path(
+            str(importlib.resources.files("jaxstyle") / "assets/embedded.safetensors")
+        )
     else:
         file = catalog.fetch(name)
     arrays = formats.read(file)
@@ -120,11 +122,13 @@ def check(arrays: formats.Arrays, network: features.Network, source: str) -> fea
         shape = parts["kernel"].shape
         if shape[:3] != (3, 3, before) or parts["bias"].shape != (shape[3],):
             raise InputError(
-                f"'{source}': {name} has the shapes {shape} and {parts['bias'].shape}, but a kernel "
+                f"'{source}': {name} has shapes {shape} and {parts['bias'].shape}, but a kernel "
                 f"(3, 3, {before}, n) with a bias (n,) belongs there."
             )
         if not all(np.isfinite(value).all() for value in parts.values()):
-            raise InputError(f"'{source}': {name} has values that are not finite; get another file.")
+            raise InputError(
+                f"'{source}': {name} has values that are not finite; get another file."
+            )
         before = found[name] = shape[3]
     channels = tuple(
         tuple(found.get(f"conv{b}_{c}", width) for c, width in enumerate(block, 1))

@@ -1,0 +1,95 @@
+"""Distill perceptual networks into a small one with the same layer names.
+
+WORKDIR afterwards holds `embedded.safetensors` (float16, what `--config.features.weights` takes),
+`loss.png`, `metrics.jsonl`, `config.json` and the checkpoints.
+"""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from jaxstyle import features, trainer, training, workdir
+from jaxstyle.data import make_batches, open_photos
+from jaxstyle.reporting.plots import loss_plot
+from jaxstyle.training import distillation, optimizers
+from jaxstyle.weights import formats, load_weights
+
+
+def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
+    """Distill as configured, or go on where `folder` stands, and write the student.
+
+    Args:
+      config: from `configs/distill.py`.
+      folder: the work folder.
+
+    Returns:
+      0 when finished, 128 + signal when interrupted.
+    """
+    with workdir.claim(folder, config.to_dict()) as claim:
+        print(f"work folder: {claim.path} (the same command continues there)", flush=True)
+        student = features.network(config.student)
+        outcome = _train(config, claim.path, student)
+        if outcome.signal is not None:
+            return 128 + outcome.signal
+        _save(config, claim.path, student, outcome.state)
+    return 0
+
+
+def _train(
+    config: ml_collections.ConfigDict, folder: pathlib.Path, student: features.Network
+) -> trainer.Outcome[training.TrainState]:
+    teachers = [_teacher(part, config.seed) for part in config.teachers.values()]
+    blank = jax.ShapeDtypeStruct((1, config.data.size, config.data.size, 3), jnp.float32)
+    maps = jax.eval_shape(functools.partial(distillation.targets, teachers), blank)
+    channels = {layer: spec.shape[-1] for layer, spec in maps.items()}
+    params = distillation.initialize(jax.random.key(config.seed), student, channels)
+    optimizer = optimizers.adam(
+        config.optimizer.learning_rate, schedule="cosine", steps=config.steps
+    )
+    step = distillation.make_step(teachers, student, optimizer, config.seed)
+    return trainer.train(
+        functools.partial(
+            jax.jit(step, donate_argnums=0), params=[teacher.params for teacher in teachers]
+        ),
+        training.create(params, optimizer, metrics=("loss", *channels)),
+        make_batches(
+            open_photos(config.data.photos),
+            size=config.data.size,
+            batch=config.data.batch,
+            seed=config.seed,
+            scale=config.data.scale,
+        ),
+        workdir=folder,
+        steps=config.steps,
+        batch_size=config.data.batch,
+        log_every=config.log_every,
+        checkpoint_every=config.checkpoint.every,
+        keep=config.checkpoint.keep,
+    )
+
+
+def _teacher(part: ml_collections.ConfigDict, seed: int) -> distillation.Teacher:
+    if part.weights != "random":
+        return distillation.Teacher(*load_weights(part.name, part.weights), tuple(part.layers))
+    network = features.network(part.name)
+    params = features.initialize(jax.random.key(seed), network)
+    return distillation.Teacher(params, network, tuple(part.layers))
+
+
+def _save(
+    config: ml_collections.ConfigDict,
+    folder: pathlib.Path,
+    student: features.Network,
+    state: training.TrainState,
+) -> None:
+    params = distillation.balance(state.params, student)
+    file = folder / f"{config.student}.safetensors"
+    formats.write(file, params, {"network": config.student, "steps": str(config.steps)})
+    loss_plot(folder / trainer.METRICS_FILE, folder / "loss.png", title="relative errors")
+    size = file.stat().st_size / 2**20
+    print(f"  weights        {file} ({size:.2f} MiB)")
+    print(f"  loss plot      {folder / 'loss.png'}")
+    print(f"  metrics        {folder / trainer.METRICS_FILE}", flush=True)

@@ -1,0 +1,125 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxstyle.losses import variation
+from jaxstyle.losses.regularization import VARIATIONS
+from jaxstyle.types import InputError
+
+RNG = np.random.default_rng(9)
+KINDS = pytest.mark.parametrize("kind", VARIATIONS)
+
+
+def _image(*shape):
+    return RNG.uniform(size=shape).astype(np.float32)
+
+
+def _oracle(image, kind):
+    """Pixel by pixel, from the definitions."""
+    height, width, channels = image.shape
+    down, right, both = [], [], []
+    for y in range(height):
+        for x in range(width):
+            for c in range(channels):
+                here = float(image[y, x, c])
+                below = float(image[y + 1, x, c]) - here if y + 1 < height else None
+                beside = float(image[y, x + 1, c]) - here if x + 1 < width else None
+                if below is not None:
+                    down.append(below)
+                if beside is not None:
+                    right.append(beside)
+                if below is not None and beside is not None:
+                    both.append(below**2 + beside**2)
+    d, r = np.array(down or [0.0]), np.array(right or [0.0])
+    return {
+        "mean": np.mean(d**2) + np.mean(r**2),
+        "l1": np.mean(np.abs(d)) + np.mean(np.abs(r)),
+        "johnson": np.sum(d**2) + np.sum(r**2),
+        "johnson_code": 0.5 * np.sum(both),
+    }[kind]
+
+
+@KINDS
+@pytest.mark.parametrize("shape", [(5, 7, 3), (1, 6, 3), (6, 1, 3), (1, 1, 3), (2, 2, 1)])
+def test_variation_of_every_pair_of_neighbors(kind, shape):
+    image = _image(*shape)
+    np.testing.assert_allclose(
+        variation(jnp.asarray(image), kind=kind), _oracle(image, kind), rtol=1e-5, atol=1e-7
+    )
+
+
+@KINDS
+def test_constant_image_has_none_and_a_zero_gradient(kind):
+    value, gradient = jax.value_and_grad(lambda x: variation(x, kind=kind))(
+        jnp.full((4, 5, 3), 0.3)
+    )
+    assert value == 0
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@KINDS
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 4, 3)])
+def test_thin_images_have_finite_gradients(kind, shape):
+    gradient = jax.grad(lambda x: variation(x, kind=kind))(jnp.asarray(_image(*shape)))
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("mean", 0.04), ("l1", 0.2), ("johnson", 4.32)])
+def test_ramp(kind, expected):
+    ramp = jnp.broadcast_to(0.2 * jnp.arange(5.0)[None, :, None], (9, 5, 3))
+    np.testing.assert_allclose(variation(ramp, kind=kind), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mean", "l1"])
+def test_the_default_kinds_do_not_grow_with_the_picture(kind):
+    rows = jnp.asarray(_image(40, 1, 3))
+    image = jnp.broadcast_to(rows, (40, 10, 3))
+    wider = jnp.broadcast_to(rows, (40, 30, 3))
+    np.testing.assert_allclose(variation(image, kind=kind), variation(wider, kind=kind), rtol=1e-5)
+
+
+def test_gradient_of_johnson_code_is_the_released_one():
+    """There the gradient itself is written, as differences on the common (h - 1)(w - 1) pixels."""
+    image = _image(5, 6, 3)
+    corner = image[:-1, :-1]
+    to_right, to_below = corner - image[:-1, 1:], corner - image[1:, :-1]
+    expected = np.zeros_like(image)
+    expected[:-1, :-1] += to_right + to_below
+    expected[:-1, 1:] -= to_right
+    expected[1:, :-1] -= to_below
+    gradient = jax.grad(lambda x: variation(x, kind="johnson_code"))(jnp.asarray(image))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+@KINDS
+def test_gradient_against_finite_differences(kind):
+    image = jnp.asarray(_image(3, 4, 2)).at[0].add(2)
+    check_grads(
+        lambda x: variation(x, kind=kind), (image,), order=1, modes=["rev"], atol=1e-2, rtol=1e-2
+    )
+
+
+@KINDS
+def test_one_value_per_image(kind):
+    images = jnp.asarray(_image(2, 3, 4, 5, 3))
+    result = jax.jit(lambda x: variation(x, kind=kind))(images)
+    assert result.shape == (2, 3) and result.dtype == jnp.float32
+    np.testing.assert_allclose(result[1, 2], variation(images[1, 2], kind=kind), rtol=1e-5)
+    np.testing.assert_allclose(
+        jax.vmap(lambda x: variation(x, kind=kind))(images), result, rtol=1e-5
+    )
+
+
+def test_half_precision_is_summed_in_float32():
+    checkers = jnp.indices((64, 64)).sum(0)[..., None].astype(jnp.bfloat16) % 2
+    result = variation(checkers, kind="johnson")
+    assert result.dtype == jnp.float32 and result == 2 * 64 * 63
+
+
+def test_wrong_arguments_are_refused():
+    with pytest.raises(InputError, match="did you mean 'johnson'"):
+        variation(jnp.zeros((2, 2, 3)), kind="jonson")
+    with pytest.raises(InputError, match=r"\(2, 2\) has no variation"):
+        variation(jnp.zeros((2, 2)))
