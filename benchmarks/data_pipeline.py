@@ -89,11 +89,14 @@ def main() -> None:
     options = parse()
     print(f"{os.cpu_count()} cores; by default {data.default_threads()} threads and no workers")
     try:
-        for where in ["skimage"] + ([options.photos] if options.photos else []):
-            cache = {} if where == "skimage" else {"cache_bytes": 0}
-            report(data.open_photos(where, **cache), options)
+        sources = [data.open_photos()]
+        if options.photos:
+            sources.append(data.open_photos(options.photos, cache_bytes=0))
     except InputError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    for photos in sources:
+        report(photos, options)
 
 
 if __name__ == "__main__":

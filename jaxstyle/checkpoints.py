@@ -9,13 +9,15 @@ A checkpoint appears whole, by a rename, or not at all. Its files are compared w
 before anything is read from them: TensorStore takes many a damaged file for a good one.
 """
 
+import contextlib
 import json
+import logging
 import os
 import pathlib
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
@@ -100,6 +102,7 @@ class Checkpointer:
 
         Raises:
           InputError: it cannot be written (disk full, no permission).
+          ValueError: it is nothing Orbax can save, e.g. an array of zero size.
         """
         target = self.folder / f"{step:08d}"
         try:
@@ -107,12 +110,14 @@ class Checkpointer:
             if target.exists():
                 self._discard(target)
             draft.rename(target)
-        except (OSError, ValueError) as error:  # Orbax reports a full disk as either
+        except (OSError, ValueError) as error:
             self._remove_leftovers()
+            reason = _system_error(error)
+            if reason is None:
+                raise
             raise InputError(
-                f"the checkpoint of step {step} cannot be written to {self.folder}: "
-                f"{_reason(error)}; free some space there or choose another --workdir (earlier "
-                "checkpoints are intact)."
+                f"the checkpoint of step {step} cannot be written to {self.folder}: {reason}; make "
+                "room there or choose another --workdir (earlier checkpoints are intact)."
             ) from error
         self._drop_old(step)
 
@@ -246,7 +251,8 @@ def _write_draft(target: pathlib.Path, state: Any, notes: Mapping[str, Any]) -> 
     draft = target.with_name(target.name + _DRAFT)
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
-    ocp.save(draft / _ARRAYS, state)
+    with _silent_orbax():
+        ocp.save(draft / _ARRAYS, state)
     (draft / _RECORD).write_text(json.dumps({"notes": dict(notes), "leaves": _leaves(state)}))
     (draft / _FILES).write_text(json.dumps(_file_sums(draft)))
     return draft
@@ -307,7 +313,7 @@ def _load(path: pathlib.Path, like: State) -> State:
     )
     context = ocp.Context()
     context.pytree.loading.partial_load = True
-    with context:
+    with context, _silent_orbax():
         return jax.tree.map(_free_like, ocp.load(path / _ARRAYS, abstract), like)
 
 
@@ -328,9 +334,29 @@ def _described(dtype: str, shape: list[int]) -> str:
     return f"{dtype} {'x'.join(map(str, shape))}" if shape else f"a {dtype} scalar"
 
 
+@contextlib.contextmanager
+def _silent_orbax() -> Iterator[None]:
+    """Keep Orbax's threads from logging what comes back as an exception anyway, page by page."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _system_error(error: BaseException) -> str | None:
+    """Return what the system said, e.g. `No space left on device`; None if it said nothing."""
+    if isinstance(error, OSError):
+        return error.strerror
+    code = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore's way
+    return os.strerror(int(code[1])) if code else None
+
+
 def _reason(error: BaseException) -> str:
     """Return what went wrong in one line, short enough for a sentence."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if reason := _system_error(error):
+        return reason
     lines = str(error).strip().splitlines()
     return (lines[0][:160] if lines else type(error).__name__).rstrip(".;: ")

@@ -11,7 +11,9 @@ import contextlib
 import importlib.metadata
 import math
 import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Sequence
@@ -69,10 +71,43 @@ def _run(arguments: argparse.Namespace) -> int:
     from jaxstyle.types import InputError
 
     try:
-        return arguments.run(arguments)
+        with _Interruption() as interruption:
+            return arguments.run(arguments, interruption)
     except InputError as error:
         _complain(f"error: {error}")
         return 2
+
+
+class _Interruption:
+    """Remembers Ctrl-C, as its exception is lost where it strikes in JAX's garbage collection."""
+
+    def __enter__(self) -> "_Interruption":
+        self._came = False
+        self._handler, self._hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
+        if threading.current_thread() is not threading.main_thread():
+            self._handler = None
+        if self._handler is signal.default_int_handler:  # elsewhere someone has a better plan
+            signal.signal(signal.SIGINT, self._strike)
+            sys.unraisablehook = self._silence
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handler is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._handler)
+            sys.unraisablehook = self._hook
+
+    def check(self) -> None:
+        """Raise the exception that was lost."""
+        if self._came:
+            raise KeyboardInterrupt
+
+    def _strike(self, *_: object) -> None:
+        self._came = True
+        raise KeyboardInterrupt
+
+    def _silence(self, lost: Any) -> None:
+        if lost.exc_type is not KeyboardInterrupt:
+            self._hook(lost)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,7 +155,7 @@ def _add_stylize(commands: Any) -> None:
     parser.set_defaults(run=_stylize)
 
 
-def _stylize(arguments: argparse.Namespace) -> int:
+def _stylize(arguments: argparse.Namespace, interruption: _Interruption) -> int:
     import pathlib
 
     from jaxstyle.io.inputs import find_pictures
@@ -136,7 +171,8 @@ def _stylize(arguments: argparse.Namespace) -> int:
         raise InputError(" ".join(miss.error for miss in missed))
     jobs = plan_outputs(found, out, suffix=arguments.suffix, format=arguments.format)
     wanted = [job for job in jobs if not (arguments.skip_existing and job.target.exists())]
-    with warnings.catch_warnings(), _Report(len(wanted) + len(missed), missed) as report:
+    total = len(wanted) + len(missed)
+    with warnings.catch_warnings(), _Report(total, missed, interruption) as report:
         # Pillow warns of odd metadata; what matters becomes an error of the picture.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         stylize_files(
@@ -161,13 +197,14 @@ def _megapixels(text: str) -> float:
 class _Report:
     """Tells how the pictures come along: a bar on a terminal, a line per picture elsewhere."""
 
-    def __init__(self, total: int, missed: "Sequence[Missed]"):
+    def __init__(self, total: int, missed: "Sequence[Missed]", interruption: _Interruption):
         self._total = total
         self._done = 0
         self._failed: list[str] = []
         self._start = time.monotonic()
         self._bar: Any = None
         self._missed = missed
+        self._interruption = interruption
 
     def __enter__(self) -> "_Report":
         if sys.stdout.isatty() and sys.stderr.isatty():
@@ -186,6 +223,7 @@ class _Report:
 
     def __call__(self, outcome: "Outcome") -> None:
         """Show one outcome."""
+        self._interruption.check()
         job = outcome.job
         if outcome.error is not None:
             self._fail(str(job.source), outcome.error)
@@ -254,7 +292,7 @@ def _add_models(commands: Any) -> None:
     parser.set_defaults(run=_models)
 
 
-def _models(arguments: argparse.Namespace) -> int:
+def _models(arguments: argparse.Namespace, interruption: _Interruption) -> int:
     from jaxstyle.io.models import load_card, shipped_models
 
     names = shipped_models()

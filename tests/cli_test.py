@@ -203,6 +203,23 @@ def test_an_interruption_is_one_line(folder, model, capsys, monkeypatch):
     assert capsys.readouterr().err == "interrupted: 1 of 2 pictures are done\n"
 
 
+def test_an_interruption_that_got_lost_in_a_callback_counts(folder, model, capsys, monkeypatch):
+    class Collected:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def interrupted(model, jobs, *, report, **options):
+        report(stylize_room.Outcome(jobs[0]))
+        Collected()  # Python cannot raise out of __del__
+        report(stylize_room.Outcome(jobs[1]))
+
+    monkeypatch.setattr(stylize_room, "stylize_files", interrupted)
+    handler, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
+    assert cli.main(["stylize", "photos", "--model", model, "--out", "o"]) == 130
+    assert capsys.readouterr().err == "interrupted: 1 of 2 pictures are done\n"
+    assert (signal.getsignal(signal.SIGINT), sys.unraisablehook) == (handler, hook)
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -468,55 +469,39 @@ def start():
 
 
 def test_second_signal_ends_the_process_at_once(tmp_path, start):
-    child = start(tmp_path, "--steps=100000", "--sleep=30")
+    child = start(tmp_path, "--steps=100000", "--sleep=600")
     wait_for(tmp_path / "fetching")
-    child.send_signal(signal.SIGINT)
-    time.sleep(0.2)  # the first one is noted, and the fetch goes on
-    assert child.poll() is None
-    child.send_signal(signal.SIGINT)
-    assert child.wait(60) == -signal.SIGINT
+    sent = 0
+    while child.poll() is None:
+        child.send_signal(signal.SIGINT)
+        sent += 1
+        time.sleep(0.5)
+    assert child.returncode == -signal.SIGINT
+    assert sent >= 2  # the first one is noted, and the fetch goes on
 
 
-def test_processes_that_are_killed_resume_to_the_same_bits(tmp_path, start):
-    """Kill one run again and again, stop another by signals, and compare both with a third."""
-    steps = 120
-    reference, killed, stopped = (tmp_path / name for name in ("reference", "killed", "stopped"))
-    for workdir in (reference, killed, stopped):
-        workdir.mkdir()
-    rng = random.Random(0)
+def test_process_killed_and_stopped_at_random_resumes_to_the_same_bits(tmp_path, start):
+    steps, rng = 120, random.Random(0)
+    reference, disturbed = tmp_path / "reference", tmp_path / "disturbed"
+    reference.mkdir()
+    disturbed.mkdir()
     undisturbed = start(reference, f"--steps={steps}")
-    threads = [
-        threading.Thread(target=disturb, args=(start, killed, steps, [signal.SIGKILL] * 3, rng)),
-        threading.Thread(
-            target=disturb, args=(start, stopped, steps, [signal.SIGTERM, signal.SIGINT], rng)
-        ),
-    ]
-    for thread in threads:
-        thread.start()
-    assert undisturbed.wait(300) == 0
-    for thread in threads:
-        thread.join()
-    expected = result_of(reference, steps)
-    assert result_of(killed, steps) == expected
-    assert result_of(stopped, steps) == expected
-    assert expected[2].count(b"\n") == steps // 5
-    # The interruptions did fall into the runs, and those that can be answered were.
-    assert (killed / "log").read_text().count("exit -9") == 3
-    log = (stopped / "log").read_text()
-    assert log.count("the same command continues") == log.count("continuing from step") == 2
-    assert "exit 143" in log and "exit 130" in log
-
-
-def disturb(start, workdir, steps, signals, rng):
-    """Start the run once per signal, send it at a random moment of the steps, then let it end."""
-    for number in signals:
-        child = start(workdir, f"--steps={steps}")
-        wait_for(workdir / "fetching")
-        time.sleep(rng.uniform(0, 0.15))
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT):
+        child = start(disturbed, f"--steps={steps}")
+        wait_for(disturbed / "fetching")
+        time.sleep(rng.uniform(0, 0.12))
         child.send_signal(number)
-        _finish(workdir, child)
-        (workdir / "fetching").unlink()
-    _finish(workdir, start(workdir, f"--steps={steps}"))
+        _finish(disturbed, child)
+        (disturbed / "fetching").unlink()
+    _finish(disturbed, start(disturbed, f"--steps={steps}"))
+    assert undisturbed.wait(300) == 0
+    expected = result_of(reference, steps)
+    assert expected[2].count(b"\n") == steps // 5
+    assert result_of(disturbed, steps) == expected
+    # The signals did fall into the runs, and those that can be answered were.
+    log = (disturbed / "log").read_text()
+    assert re.findall(r"^exit (.*)", log, re.M) == ["-9", "143", "-9", "130", "0"]
+    assert log.count("the same command continues") == 2
 
 
 def _finish(workdir, child):

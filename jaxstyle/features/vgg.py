@@ -171,10 +171,22 @@ def preprocess(image: Array, convention: Convention) -> Array:
     Returns:
       `[..., h, w, 3]`, in the convention's range and channel order.
 
+    Raises:
+      InputError: for an image without three channels, or of whole numbers.
+
     Example:
       >>> preprocess(jnp.zeros((1, 1, 3)), CAFFE)[0, 0].tolist()[0]  # blue first
       -103.93900299072266
     """
+    if image.ndim < 3 or image.shape[-1] != 3:
+        raise InputError(
+            f"an image has the shape [..., height, width, 3], but this one is {image.shape}; "
+            "convert it to RGB."
+        )
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise InputError(
+            f"the image holds {image.dtype}; convert it to float32 in [0, 1] (bytes / 255)."
+        )
     lead = (1,) * (image.ndim - 1)
     mean = jnp.asarray(convention.mean, image.dtype).reshape(*lead, 3)
     std = jnp.asarray(convention.std, image.dtype).reshape(*lead, 3)
@@ -209,7 +221,8 @@ def features(
       The feature maps `[..., h', w', c]` by layer name, in the order asked for.
 
     Raises:
-      InputError: unknown layer, a layer the parameters do not reach, or a picture too small for it.
+      InputError: unknown layer, a layer the parameters do not reach, a picture too small for it or
+        not RGB in floating point, unknown pooling or padding.
 
     Example:
       >>> net = NETWORKS['vgg19']
@@ -223,17 +236,17 @@ def features(
       arXiv:1409.1556, table 1 (columns D and E). Average pooling and tapped layers: Gatys et al.,
       Image Style Transfer Using Convolutional Neural Networks, 2016, section 2.
     """
-    check_layers(params, image.shape, layers, network)
-    pooling, padding = pooling or network.pooling, padding or network.padding
-    wanted, maps = set(layers), {}
     x = preprocess(image, network.convention)
+    check_layers(params, image.shape, layers, network)
+    network = adjusted(network, pooling=pooling or "", padding=padding or "")
+    wanted, maps = set(layers), {}
     for name in network.layers[: 1 + max(network.layers.index(layer) for layer in layers)]:
         if name.startswith("conv"):
-            x = ops.conv2d(x, params[name]["kernel"], params[name]["bias"], padding=padding)
+            x = ops.conv2d(x, params[name]["kernel"], params[name]["bias"], padding=network.padding)
         elif name.startswith("relu"):
             x = jax.nn.relu(x)
         else:
-            x = ops.pool2d(x, pooling)
+            x = ops.pool2d(x, network.pooling)
         if name in wanted:
             maps[name] = x
     return {layer: maps[layer] for layer in layers}
@@ -250,6 +263,8 @@ def check_layers(
       layers: names.
       network: the row of the table.
     """
+    if isinstance(layers, str):
+        raise InputError(f"the layers are the text '{layers}'; write a tuple, ('{layers}',).")
     if not layers:
         raise InputError("no layers were asked for; name at least one, e.g. 'relu3_1'.")
     for layer in layers:

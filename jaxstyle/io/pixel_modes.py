@@ -24,7 +24,7 @@ def decode(
 
     Example:
       >>> pixels, alpha, profile, bits = decode(Image.new('LA', (3, 2), (255, 0)))
-      >>> pixels.shape, alpha.max(), bits
+      >>> pixels.shape, float(alpha.max()), bits
       ((2, 3, 3), 0.0, 8)
     """
     profile = image.info.get("icc_profile") or None

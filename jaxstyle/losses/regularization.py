@@ -17,10 +17,15 @@ def _sum(x: Array) -> Array:
     return jnp.sum(x, axis=(-3, -2, -1))
 
 
+def _absolute(x: Array) -> Array:
+    """|x| whose derivative at 0 is 0 (that of `jnp.abs` is 1), so flat areas are left alone."""
+    return x * jnp.sign(x)
+
+
 # From the differences to the neighbor below (h - 1 rows) and to the right (w - 1 columns).
 VARIATIONS: dict[str, Callable[[Array, Array], Array]] = {
     "mean": lambda down, right: _mean(down**2) + _mean(right**2),
-    "l1": lambda down, right: _mean(jnp.abs(down)) + _mean(jnp.abs(right)),
+    "l1": lambda down, right: _mean(_absolute(down)) + _mean(_absolute(right)),
     "johnson": lambda down, right: _sum(down**2) + _sum(right**2),
     # Where both neighbors exist, and half the squares: the gradient is the plain differences.
     "johnson_code": lambda down, right: (

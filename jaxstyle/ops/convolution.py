@@ -6,7 +6,7 @@ or TPU that is all it does. On a CPU, XLA's own gradients of a convolution are 1
 search), where the transposed operands miss the fast kernels. There the gradients are written out:
 
 * by input: a forward convolution with the flipped kernel;
-* by kernel: one matrix product per kernel tap, of the transposed cotangent with the shifted input.
+* by kernel: a forward convolution of the transposed input with the transposed cotangent.
 """
 
 import functools
@@ -23,7 +23,7 @@ PADDINGS = ("zero", "reflect", "replicate", "valid", "same")
 
 _Widths = tuple[tuple[int, int], tuple[int, int]]
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-_FEW = 4  # so few channels leave a matrix unit idle: fold kernel columns into them
+_FEW = 4  # so few output channels leave most of a vector register idle
 
 
 def conv2d(
@@ -108,7 +108,10 @@ def upsample_conv2d(
     if not cpu_formulation():
         return conv2d(upsample2d(x), kernel, bias, padding=padding)
     taps = jnp.stack(  # [phase, tap of the 2-window, ...]: rows, then columns
-        [jnp.stack([kernel[0], kernel[1] + kernel[2]]), jnp.stack([kernel[0] + kernel[1], kernel[2]])]
+        [
+            jnp.stack([kernel[0], kernel[1] + kernel[2]]),
+            jnp.stack([kernel[0] + kernel[1], kernel[2]]),
+        ]
     )
     taps = jnp.stack(
         [
@@ -250,7 +253,7 @@ def _convolve_cpu(x: Array, kernel: Array, stride: int, widths: _Widths) -> Arra
     if (k_h, k_w, stride) == (1, 1, 1) and widths == ((0, 0), (0, 0)):
         return jnp.einsum("nhwi,io->nhwo", x, kernel[0, 0])
     if c_out <= _FEW and k_w >= 3 and stride == 1:
-        return _convolve_by_rows(x, kernel, widths)
+        return _convolve_by_blocks(x, kernel, widths)
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), widths, dimension_numbers=_DIMENSIONS
     )
@@ -273,22 +276,28 @@ def _convolve_backward(
 _convolve_cpu.defvjp(_convolve_forward, _convolve_backward)
 
 
-def _convolve_by_rows(x: Array, kernel: Array, widths: _Widths) -> Array:
-    """Convolve to few channels: one matrix product per kernel row, its columns as channels.
+def _convolve_by_blocks(x: Array, kernel: Array, widths: _Widths) -> Array:
+    """Convolve to few channels, with all pixels of a block of the output as channels of one.
 
-    A 9x9 kernel from 32 to 3 channels becomes 9 products with `[32, 27]`; their results are shifted
-    and added.
+    A 9x9 kernel from 32 to 3 channels becomes a 12x12 kernel to 48 with stride 4. That is 1.8 times
+    the operations and a third of the time: three channels fill a fraction of a vector register.
     """
     k_h, k_w, c_in, c_out = kernel.shape
+    block = 4 if k_h >= 7 else 2
     x = pad2d(x, widths, "zero")
-    h, w = x.shape[1] - k_h + 1, x.shape[2] - k_w + 1
-    total = jnp.zeros((x.shape[0], h, w, c_out), x.dtype)
-    for i in range(k_h):
-        row = kernel[i].transpose(1, 0, 2).reshape(c_in, k_w * c_out)
-        y = jnp.einsum("nhwi,io->nhwo", x[:, i : i + h], row)
-        for j in range(k_w):
-            total += y[:, :, j : j + w, j * c_out : (j + 1) * c_out]
-    return total
+    n, h, w = x.shape[0], x.shape[1] - k_h + 1, x.shape[2] - k_w + 1
+    rest_h, rest_w = -h % block, -w % block
+    x = pad2d(x, ((0, rest_h), (0, rest_w)), "zero")
+    shifts = [
+        jnp.pad(kernel, ((i, block - 1 - i), (j, block - 1 - j), (0, 0), (0, 0)))
+        for i in range(block)
+        for j in range(block)
+    ]
+    # Written out: a kernel computed inside the convolution misses its fast path.
+    joined = lax.optimization_barrier(jnp.concatenate(shifts, axis=-1))
+    y = lax.conv_general_dilated(x, joined, (block, block), "VALID", dimension_numbers=_DIMENSIONS)
+    y = y.reshape(n, y.shape[1], y.shape[2], block, block, c_out).transpose(0, 1, 3, 2, 4, 5)
+    return y.reshape(n, h + rest_h, w + rest_w, c_out)[:, :h, :w]
 
 
 def _input_gradient(
@@ -313,32 +322,37 @@ def _input_gradient(
 def _kernel_gradient(
     x: Array, g: Array, shape: tuple[int, ...], stride: int, widths: _Widths
 ) -> Array:
-    """Gradient by kernel `[k_h, k_w, c_in, c_out]`, as matrix products over all positions."""
-    k_h, k_w, c_in, c_out = shape
-    n, h, w, _ = g.shape
+    """Gradient by kernel `[k_h, k_w, c_in, c_out]`: a convolution that sums over the positions.
+
+    The input with its channels as the batch is convolved with the cotangent as a large kernel, whose
+    input channels are the images. Both are written out in that layout, so that it is a forward
+    convolution like any other: 2-4 times faster than one matrix product per tap.
+    """
+    k_h, k_w, _, c_out = shape
     x = pad2d(x, widths, "zero")
-    rows = [x[:, i : i + (h - 1) * stride + 1 : stride] for i in range(k_h)]
-    if c_out <= _FEW and k_w > 1 and stride == 1:
-        # Few output channels: the columns are shifts of the cotangent instead of the input.
-        shifts = [pad2d(g, ((0, 0), (j, k_w - 1 - j)), "zero") for j in range(k_w)]
-        left = _transposed(jnp.concatenate(shifts, axis=-1))
-        products = [left @ row.reshape(-1, c_in) for row in rows]
-        stacked = jnp.stack(products).reshape(k_h, k_w, c_out, c_in)
-        return stacked.swapaxes(2, 3)
-    left = _transposed(g)
-    span = (w - 1) * stride + 1
-    products = []
-    for row in rows:
-        columns = [row[:, :, j : j + span : stride] for j in range(k_w)]
-        if c_in <= _FEW:
-            joined = jnp.concatenate(columns, axis=-1).reshape(n * h * w, k_w * c_in)
-            products.append((left @ joined).reshape(c_out, k_w, c_in).transpose(1, 2, 0))
-        else:
-            taps = [(left @ column.reshape(n * h * w, c_in)).T for column in columns]
-            products.append(jnp.stack(taps))
-    return jnp.stack(products)
+    if c_out <= _FEW and stride == 1:
+        # With few output channels the roles change: the wide side should be the output's.
+        g = pad2d(g, ((k_h - 1, k_h - 1), (k_w - 1, k_w - 1)), "zero")
+        y = lax.conv_general_dilated(
+            _written_out(g, (3, 1, 2, 0)),
+            _written_out(x, (1, 2, 0, 3)),
+            (1, 1),
+            "VALID",
+            dimension_numbers=_DIMENSIONS,
+        )
+        return y[:, ::-1, ::-1].transpose(1, 2, 3, 0)
+    y = lax.conv_general_dilated(
+        _written_out(x, (3, 1, 2, 0)),
+        _written_out(g, (1, 2, 0, 3)),
+        (1, 1),
+        "VALID",
+        rhs_dilation=(stride, stride),
+        dimension_numbers=_DIMENSIONS,
+    )
+    # A stride that does not divide the input leaves rows that no output has seen.
+    return y[:, :k_h, :k_w].transpose(1, 2, 0, 3)
 
 
-def _transposed(g: Array) -> Array:
-    """Return `[c, positions]` written out, so that every product with it is a plain one."""
-    return lax.optimization_barrier(g.reshape(-1, g.shape[-1]).T)
+def _written_out(x: Array, order: tuple[int, ...]) -> Array:
+    """Transpose, and keep the compiler from undoing it: other layouts miss the fast path."""
+    return lax.optimization_barrier(x.transpose(order))

@@ -7,6 +7,7 @@ whatever names and layouts the file uses.
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -28,20 +29,37 @@ _TORCHVISION_INDEX = {
     "vgg16": (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28),
     "vgg19": (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34),
 }
+# PyTorch writes OIHW and calls it `weight`. Whole Keras models lie in a group `model_weights`, and
+# TensorFlow's older `weights` are HWIO like everything of its family: only the last word counts.
+_OIHW = re.compile(r"(?:^|[./])weight$")
 _DEPTHS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 
 
-def read(path: pathlib.Path) -> Arrays:
+class Contents(NamedTuple):
+    """What a parameter file holds.
+
+    Attributes:
+      convolutions: kernels `[k, k, c_in, c_out]` and biases `[c_out]` by name, float32.
+      torchvision: whether they were named as torchvision does, whose training expects another
+        input.
+    """
+
+    convolutions: Arrays
+    torchvision: bool
+
+
+def read(path: pathlib.Path) -> Contents:
     """Read the convolutions of a parameter file.
 
     Args:
       path: a `.h5`/`.hdf5` (Keras), `.safetensors` or `.npz` file.
 
     Returns:
-      Kernels `[k, k, c_in, c_out]` and biases `[c_out]` by convolution name, float32.
+      The convolutions, and whose names they had.
 
     Raises:
-      InputError: missing, unreadable or truncated file, unknown format, or no convolutions in it.
+      InputError: missing, unreadable or truncated file, unknown format, no convolutions in it, or
+        two arrays for one place.
     """
     if not path.is_file():
         raise InputError(f"there is no weights file '{path}'; check the path.")
@@ -52,19 +70,21 @@ def read(path: pathlib.Path) -> Arrays:
         )
     try:
         arrays = dict(reader(path))
+        convolutions = _convolutions(arrays)
+    except InputError as error:
+        raise InputError(f"'{path}' {error}") from None
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"'{path}' cannot be read as {path.suffix} weights ({reason}); it may be truncated or "
             "another kind of file: fetch it again."
         ) from error
-    convolutions = _convolutions(arrays)
     if not convolutions:
         raise InputError(
             f"'{path}' holds no VGG convolutions (names like block1_conv1, conv1_1 or features.0); "
             f"its first arrays are {', '.join(list(arrays)[:3]) or 'none'}."
         )
-    return convolutions
+    return Contents(convolutions, bool(_torchvision_names(arrays)))
 
 
 def write(path: pathlib.Path, params: Mapping, metadata: Mapping[str, str]) -> None:
@@ -97,7 +117,8 @@ def _read_hdf5(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _read_npz(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
-    with np.load(path, allow_pickle=False) as archive:
+    # NumPy forgets to close a broken archive that it opened itself.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         for name in archive.files:
             yield name, archive[name]
 
@@ -130,19 +151,20 @@ def _convolutions(arrays: Mapping[str, np.ndarray]) -> Arrays:
             convolution = f"conv{block}_{number}"
         else:
             continue
+        part = {4: "kernel", 1: "bias"}.get(np.ndim(array))
+        if part is None:
+            continue
+        parts = result.setdefault(convolution, {})
+        if part in parts:  # e.g. an optimizer's copy: not for us to choose
+            raise InputError(
+                f"has more than one {part} for {convolution}, the second named '{name}'; "
+                "give a file with the weights of one network and nothing else."
+            )
         value = np.asarray(array, np.float32)
-        if value.ndim == 4:
-            # PyTorch calls it a weight and writes OIHW.
-            hwio = value.transpose(2, 3, 1, 0) if "weight" in name else value
-            result.setdefault(convolution, {})["kernel"] = np.ascontiguousarray(hwio)
-        elif value.ndim == 1:
-            result.setdefault(convolution, {})["bias"] = value
+        if _OIHW.search(name) and part == "kernel":
+            value = np.ascontiguousarray(value.transpose(2, 3, 1, 0))
+        parts[part] = value
     return result
-
-
-def is_torchvision(path: pathlib.Path) -> bool:
-    """Return whether a readable file uses torchvision's layer numbers for names."""
-    return any(_TORCHVISION.search(name) for name, _ in _READERS[path.suffix.lower()](path))
 
 
 def _torchvision_names(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:

@@ -58,17 +58,17 @@ def load_weights(
         )
     else:
         file = catalog.fetch(name)
-    arrays = formats.read(file)
+    arrays, torchvision = formats.read(file)
+    network = check(arrays, network, str(file))
     if formats.INPUT in arrays:
         arrays = fold_input(arrays)
         network = dataclasses.replace(network, convention=features.PLAIN, padding="reflect")
-    elif not convention and path and formats.is_torchvision(file):
+    elif torchvision and not convention:
         convention = "torchvision"
     if convention:
         if convention not in features.CONVENTIONS:
             raise unknown_choice("convention", convention, tuple(features.CONVENTIONS))
         network = dataclasses.replace(network, convention=features.CONVENTIONS[convention])
-    network = check(arrays, network, str(file))
     params = {n: {k: jnp.asarray(v) for k, v in arrays[n].items()} for n in arrays}
     return Weights(params, network)
 
@@ -80,7 +80,7 @@ def fold_input(arrays: formats.Arrays) -> formats.Arrays:
     padding is the same constant after it.
 
     Args:
-      arrays: with `conv0`, its kernel `[1, 1, 3, 3]`.
+      arrays: with `conv0`, its kernel `[1, 1, 3, c]`; checked.
 
     Returns:
       The arrays without it, `conv1_1` taking sRGB in [0, 1].
@@ -106,32 +106,41 @@ def check(arrays: formats.Arrays, network: features.Network, source: str) -> fea
     Raises:
       InputError: naming the first thing that is wrong.
     """
-    foreign = [n for n in arrays if n not in network.convolutions]
+    own = [n for n in arrays if n != formats.INPUT]
+    foreign = [n for n in own if n not in network.convolutions]
     if foreign:
         raise InputError(
             f"'{source}' has {foreign[0]}, which {network.name} does not have; "
             "set features.name to the network these weights belong to."
         )
-    depth = max(network.convolutions.index(n) for n in arrays) + 1
+    depth = max((network.convolutions.index(n) for n in own), default=0) + 1
     before, found = 3, {}
+    if formats.INPUT in arrays:
+        before = _check_convolution(arrays, formats.INPUT, (1, 1, before), source)
     for name in network.convolutions[:depth]:
-        parts = arrays.get(name, {})
-        if set(parts) != {"kernel", "bias"}:
-            lacks = "layer" if not parts else ("bias" if "kernel" in parts else "kernel")
-            raise InputError(f"'{source}' lacks the {lacks} of {name}; get a complete file.")
-        shape = parts["kernel"].shape
-        if shape[:3] != (3, 3, before) or parts["bias"].shape != (shape[3],):
-            raise InputError(
-                f"'{source}': {name} has shapes {shape} and {parts['bias'].shape}, but a kernel "
-                f"(3, 3, {before}, n) with a bias (n,) belongs there."
-            )
-        if not all(np.isfinite(value).all() for value in parts.values()):
-            raise InputError(
-                f"'{source}': {name} has values that are not finite; get another file."
-            )
-        before = found[name] = shape[3]
+        before = found[name] = _check_convolution(arrays, name, (3, 3, before), source)
     channels = tuple(
         tuple(found.get(f"conv{b}_{c}", width) for c, width in enumerate(block, 1))
         for b, block in enumerate(network.channels, 1)
     )
     return dataclasses.replace(network, channels=channels)
+
+
+def _check_convolution(
+    arrays: formats.Arrays, name: str, window: tuple[int, int, int], source: str
+) -> int:
+    """Check a convolution over a window of height, width and channels; return its own channels."""
+    parts = arrays.get(name, {})
+    if set(parts) != {"kernel", "bias"}:
+        lacks = "layer" if not parts else ("bias" if "kernel" in parts else "kernel")
+        raise InputError(f"'{source}' lacks the {lacks} of {name}; get a complete file.")
+    shape = parts["kernel"].shape
+    if shape[:3] != window or parts["bias"].shape != (shape[3],) or not shape[3]:
+        wanted = ", ".join(map(str, window))
+        raise InputError(
+            f"'{source}': {name} has shapes {shape} and {parts['bias'].shape}, but a kernel "
+            f"({wanted}, n) with a bias (n,) belongs there."
+        )
+    if not all(np.isfinite(value).all() for value in parts.values()):
+        raise InputError(f"'{source}': {name} has values that are not finite; get another file.")
+    return shape[3]

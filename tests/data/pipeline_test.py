@@ -140,6 +140,17 @@ def test_orbax_saves_and_restores_the_position(photos, tmp_path):
         np.testing.assert_array_equal([next(iterator) for _ in range(3)], expected)
 
 
+def test_numbers_of_numpy_are_fine(photos):
+    numbers = {name: np.int32(value) for name, value in SMALL.items()}
+    scale = (np.float32(1), np.float64(1.5))
+    with contextlib.closing(iter(make_batches(photos, **numbers, scale=scale))) as iterator:
+        state = json.loads(json.dumps(iterator.get_state()))
+        first = next(iterator)
+    with contextlib.closing(iter(make_batches(photos, **SMALL))) as iterator:
+        iterator.set_state(state)
+        np.testing.assert_array_equal(next(iterator), first)
+
+
 def test_a_position_in_other_data_is_refused(photos, tmp_path):
     with contextlib.closing(iter(make_batches(photos, **SMALL))) as iterator:
         state = json.loads(json.dumps(iterator.get_state()))
@@ -147,7 +158,8 @@ def test_a_position_in_other_data_is_refused(photos, tmp_path):
     with contextlib.closing(iter(other)) as iterator, pytest.raises(InputError) as caught:
         iterator.set_state(state)
     assert str(caught.value) == (
-        "the saved position belongs to other training data: scale was [1.0, 1.5] and is [1, 2], "
+        "the saved position belongs to other training data: "
+        "scale was [1.0, 1.5] and is [1.0, 2.0], "
         "seed was 5 and is 6, size was 16 and is 32; "
         "restore the settings and photographs, or start a new run."
     )

@@ -141,13 +141,14 @@ def test_gradient_against_finite_differences(take, compare, normalize):
 
 @TABLE
 def test_zero_with_zero_gradient_at_the_target(take, compare, normalize):
+    """To rounding, as the statistics of target and features come out of two programs."""
     features = jnp.asarray(_maps())
     target = take(features)
-    value, gradient = jax.value_and_grad(lambda x: compare(take(x), target, normalize=normalize))(
-        features
-    )
-    assert value == 0
-    np.testing.assert_array_equal(gradient, 0)
+    run = jax.value_and_grad(lambda x: compare(take(x), target, normalize=normalize))
+    value, gradient = run(features)
+    other_value, other_gradient = run(jnp.asarray(_maps()))
+    assert 0 <= value < 1e-12 * other_value
+    assert np.abs(gradient).max() < 1e-5 * np.abs(other_gradient).max()
 
 
 @TABLE

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstyle import networks
+from jaxstyle import networks, ops
 from jaxstyle.networks import TransformerConfig
 
 QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0}
@@ -134,19 +134,20 @@ def test_networks_can_be_drawn_in_a_stack():
     jax.tree.map(lambda many, one: close(many[1], one, rtol=1e-6), stack, single)
 
 
-def test_a_fresh_network_paints_mid_tones_with_a_gradient_everywhere():
-    """The sigmoid starts unsaturated, so that training starts at once."""
-    config = TransformerConfig(widths=(8, 16, 32))
-    variables = init(jax.random.key(0), config)
+def test_a_fresh_network_paints_mid_tones_and_every_parameter_has_a_gradient():
+    config = TransformerConfig(widths=(8, 16, 32), blocks=2)
     image = jax.random.uniform(jax.random.key(1), (2, 32, 32, 3))
 
     def loss(params):
         result = networks.apply({"params": params}, image, config)
         return jnp.mean((result - 0.1) ** 2), result
 
-    gradient, result = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
-    assert 0.35 < result.mean() < 0.65
-    assert 0.05 < result.std() < 0.3
-    for name, leaf in leaves(gradient).items():
-        assert np.isfinite(leaf).all()
-        assert np.abs(leaf).max() > 1e-6, name
+    step = jax.jit(jax.grad(loss, has_aux=True), compiler_options=QUICK_TO_COMPILE)
+    with ops.formulation("plain"):
+        outcomes = [step(init(jax.random.key(seed), config)["params"]) for seed in range(4)]
+    for gradient, result in outcomes:
+        assert 0.3 < result.mean() < 0.7
+        assert 0.02 < result.std() < 0.3
+        for name, leaf in leaves(gradient).items():
+            assert np.isfinite(leaf).all()
+            assert np.abs(leaf).max() > 1e-6, name

@@ -1,7 +1,7 @@
 """Convolutions against `lax.conv_general_dilated` and its autodiff, and against loops in NumPy.
 
-Inputs are small whole numbers: every sum is exact in float32, so two formulations that mean the same
-give the same bits, in whatever order they add.
+Inputs are small whole numbers: every sum is exact in float32, so two formulations that mean the
+same give the same bits, in whatever order they add.
 """
 
 import functools
@@ -84,7 +84,7 @@ CHANNELS = [(3, 6), (6, 3), (2, 1), (5, 7)]
 
 def _compare_with_lax(size, stride, paddings, channels):
     cases = []
-    for index, padding in enumerate(paddings):
+    for index in range(len(paddings)):
         c_in, c_out = channels[index % len(channels)]
         height, width = [(11, 10), (10, 13), (9, 9)][index % 3]
         x, kernel = _whole(index, 2, height, width, c_in), _whole(index + 9, *size, c_in, c_out)

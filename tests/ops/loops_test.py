@@ -1,7 +1,7 @@
-"""Gradients inside loops: the same values, and programs without the operations that are slow there.
+"""Gradients inside loops: the same values, and programs without what is slow there.
 
-In a loop body XLA keeps the transposed operands of a convolution's own gradient, for which the CPU has
-no fast kernel (8x to 340x slower). What makes ours fast is visible in the compiled program: its
+In a loop body XLA keeps the transposed operands of a convolution's own gradient, for which the CPU
+has no fast kernel (8x to 340x slower). What makes ours fast is visible in the compiled program: its
 convolutions all have the standard layout, so that is what these tests look at, not at a clock.
 """
 
@@ -69,7 +69,9 @@ INPUTS = _whole(0, LENGTH, 1, 6, 6, 8), _whole(1, LENGTH, 3, 3, 8, 8)
 def test_gradients_in_a_scan_are_right_and_use_standard_convolutions_only(name):
     operation = OPERATIONS[name]
     with ops.formulation("plain"):
-        outside = quick_jit(lambda *a: [_gradients(operation, x, k) for x, k in zip(*a, strict=True)])
+        outside = quick_jit(
+            lambda *a: [_gradients(operation, x, k) for x, k in zip(*a, strict=True)]
+        )
         expected = jax.tree.map(lambda *turns: np.stack(turns), *outside(*INPUTS))
     with ops.formulation("cpu"):
         program, layouts = _compile(_in_scan(operation), *INPUTS)
@@ -102,7 +104,9 @@ def test_descent_in_a_fori_loop_equals_steps_outside():
             outside = apart(i, outside)
     with ops.formulation("cpu"):
         inside = quick_jit(lambda x, k: lax.fori_loop(0, 4, step, (x, k)))(x, kernel)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), inside, outside)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), inside, outside
+    )
     assert float(jnp.max(jnp.abs(inside[0] - x))) > 0.01
 
 

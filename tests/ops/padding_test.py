@@ -26,7 +26,9 @@ widths = st.tuples(st.tuples(sides, sides), st.tuples(sides, sides))
 @given(st.integers(1, 6), st.integers(1, 6), widths, st.sampled_from(list(NUMPY_MODES)))
 def test_pad2d_equals_numpy(height, width, widths, mode):
     x = np.arange(height * width * 2, dtype=np.float32).reshape(height, width, 2)
-    np.testing.assert_array_equal(ops.pad2d(jnp.asarray(x), widths, mode), _expected(x, widths, mode))
+    np.testing.assert_array_equal(
+        ops.pad2d(jnp.asarray(x), widths, mode), _expected(x, widths, mode)
+    )
 
 
 @pytest.mark.parametrize("mode", NUMPY_MODES)

@@ -1,0 +1,217 @@
+"""Loading a perceptual network: what is accepted, what is refused, and in which words."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors
+
+from jaxstyle import features
+from jaxstyle.types import InputError
+from jaxstyle.weights import formats, load_weights, loading
+
+WIDTHS = {"vgg16": (4, 5, 3, 6, 4), "vgg19": (4, 5, 3, 6, 4), "embedded": (3, 4, 5, 4, 6)}
+
+
+def _thin(name, upto=None):
+    """Random parameters with few channels, up to and with the convolution `upto`."""
+    rng, before, params = np.random.default_rng(0), 3, {}
+    for convolution in features.NETWORKS[name].convolutions:
+        width = WIDTHS[name][int(convolution[4]) - 1]
+        params[convolution] = {
+            "kernel": rng.normal(size=(3, 3, before, width)).astype(np.float32),
+            "bias": rng.normal(size=width).astype(np.float32),
+        }
+        before = width
+        if convolution == upto:
+            break
+    return params
+
+
+def _save(path, params):
+    np.savez(path, **{f"{n}/{k}": v for n, parts in params.items() for k, v in parts.items()})
+    return path
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_a_thinner_complete_file(tmp_path, name):
+    params = _thin(name)
+    weights = load_weights(name, str(_save(tmp_path / "thin.npz", params)))
+    table = features.NETWORKS[name]
+    assert weights.network.name == name
+    assert weights.network.layers == table.layers
+    assert weights.network.shapes() == {n: parts["kernel"].shape for n, parts in params.items()}
+    assert weights.network.convention == table.convention
+    assert (weights.network.pooling, weights.network.padding) == (table.pooling, table.padding)
+    for convolution, parts in params.items():
+        for part, value in parts.items():
+            found = weights.params[convolution][part]
+            assert found.dtype == jnp.float32
+            np.testing.assert_array_equal(found, value)
+
+
+def test_a_file_may_stop_early(tmp_path):
+    weights = load_weights("vgg19", _save(tmp_path / "start.npz", _thin("vgg19", "conv2_1")))
+    assert sorted(weights.params) == ["conv1_1", "conv1_2", "conv2_1"]
+    maps = features.features(
+        weights.params, jnp.ones((4, 4, 3)), ("relu1_1",), network=weights.network
+    )
+    assert maps["relu1_1"].shape == (4, 4, 4)
+
+
+def test_home_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    _save(tmp_path / "thin.npz", _thin("vgg16", "conv1_1"))
+    assert load_weights("vgg16", "~/thin.npz").params
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("", "caffe"), ("torchvision", "torchvision"), ("caffe", "caffe")]
+)
+def test_convention_by_name(tmp_path, given, expected):
+    file = _save(tmp_path / "thin.npz", _thin("vgg16", "conv1_2"))
+    weights = load_weights("vgg16", file, convention=given)
+    assert weights.network.convention == features.CONVENTIONS[expected]
+
+
+@pytest.mark.parametrize(("given", "expected"), [("", "torchvision"), ("caffe", "caffe")])
+def test_torchvision_names_bring_their_convention(tmp_path, given, expected):
+    parts = _thin("vgg16", "conv1_1")["conv1_1"]
+    kernel = parts["kernel"].transpose(3, 2, 0, 1)
+    np.savez(tmp_path / "tv.npz", **{"features.0.weight": kernel, "features.0.bias": parts["bias"]})
+    weights = load_weights("vgg16", tmp_path / "tv.npz", convention=given)
+    assert weights.network.convention == features.CONVENTIONS[expected]
+    np.testing.assert_array_equal(weights.params["conv1_1"]["kernel"], parts["kernel"])
+
+
+def test_an_input_convolution_is_folded_exactly(tmp_path):
+    """conv0, then reflection, then conv1_1, computed in NumPy, equals the folded conv1_1."""
+    rng = np.random.default_rng(1)
+    params = _thin("vgg19", "conv1_2")
+    inner = {"weight": rng.normal(size=(3, 3, 1, 1)), "bias": rng.normal(size=3)}
+    arrays = {f"conv0.{part}": value.astype(np.float32) for part, value in inner.items()}
+    for name, parts in params.items():
+        short = name.replace("_", "")
+        arrays[f"{short}.weight"] = parts["kernel"].transpose(3, 2, 0, 1)
+        arrays[f"{short}.bias"] = parts["bias"]
+    np.savez(tmp_path / "normalized.npz", **arrays)
+    weights = load_weights("vgg19", tmp_path / "normalized.npz")
+    assert weights.network.convention == features.PLAIN
+    assert weights.network.padding == "reflect"
+    assert "conv0" not in weights.params
+
+    image = rng.random((5, 6, 3)).astype(np.float32)
+    x = image @ inner["weight"][:, :, 0, 0].T + inner["bias"]
+    x = np.pad(x, ((1, 1), (1, 1), (0, 0)), "reflect")
+    outer = params["conv1_1"]
+    expected = outer["bias"] + sum(
+        x[i : i + 5, j : j + 6] @ outer["kernel"][i, j] for i in range(3) for j in range(3)
+    )
+    maps = features.features(
+        weights.params, jnp.asarray(image), ("conv1_1",), network=weights.network
+    )
+    np.testing.assert_allclose(maps["conv1_1"], expected, rtol=1e-5, atol=1e-5)
+
+
+def _without(params, name, part=None):
+    rest = {n: dict(parts) for n, parts in params.items()}
+    if part is None:
+        del rest[name]
+    else:
+        del rest[name][part]
+    return rest
+
+
+def _changed(params, name, part, value):
+    return {**params, name: {**params[name], part: value}}
+
+
+FULL = _thin("vgg16", "conv3_3")
+BROKEN = {
+    "layer": (_without(FULL, "conv2_1"), "lacks the layer of conv2_1; get a complete file."),
+    "first": (_without(FULL, "conv1_1"), "lacks the layer of conv1_1"),
+    "bias": (_without(FULL, "conv2_2", "bias"), "lacks the bias of conv2_2"),
+    "kernel": (_without(FULL, "conv3_3", "kernel"), "lacks the kernel of conv3_3"),
+    "channels": (
+        _changed(FULL, "conv2_1", "kernel", np.ones((3, 3, 9, 5), np.float32)),
+        "conv2_1 has shapes (3, 3, 9, 5) and (5,), but a kernel (3, 3, 4, n) with a bias (n,)",
+    ),
+    "size": (
+        _changed(FULL, "conv1_1", "kernel", np.ones((5, 5, 3, 4), np.float32)),
+        "conv1_1 has shapes (5, 5, 3, 4)",
+    ),
+    "bias shape": (
+        _changed(FULL, "conv1_2", "bias", np.ones(7, np.float32)),
+        "conv1_2 has shapes (3, 3, 4, 4) and (7,)",
+    ),
+    "nan": (
+        _changed(FULL, "conv3_1", "bias", np.array([0, np.nan, 0], np.float32)),
+        "conv3_1 has values that are not finite",
+    ),
+    "infinity": (
+        _changed(FULL, "conv1_1", "kernel", np.full((3, 3, 3, 4), np.inf, np.float32)),
+        "conv1_1 has values that are not finite",
+    ),
+    "foreign": (
+        {**FULL, "conv3_4": FULL["conv3_3"]},
+        "has conv3_4, which vgg16 does not have; set features.name to the network",
+    ),
+    "only input": (
+        {"conv0": {"kernel": np.ones((1, 1, 3, 3)), "bias": np.ones(3)}},
+        "lacks the layer of conv1_1",
+    ),
+    "input without bias": (
+        {**FULL, "conv0": {"kernel": np.ones((1, 1, 3, 3))}},
+        "lacks the bias of conv0",
+    ),
+    "input shape": (
+        {**FULL, "conv0": {"kernel": np.ones((3, 3, 3, 3)), "bias": np.ones(3)}},
+        "conv0 has shapes (3, 3, 3, 3) and (3,), but a kernel (1, 1, 3, n)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_wrong_is_said(tmp_path, case):
+    params, message = BROKEN[case]
+    file = _save(tmp_path / "broken.npz", params)
+    with pytest.raises(InputError) as error:
+        load_weights("vgg16", file)
+    assert message in str(error.value)
+    assert str(file) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_names(tmp_path):
+    with pytest.raises(InputError, match="unknown network 'vgg'; did you mean"):
+        load_weights("vgg")
+    file = _save(tmp_path / "thin.npz", FULL)
+    with pytest.raises(InputError, match="unknown convention 'pytorch'.*caffe, torchvision, plain"):
+        load_weights("vgg16", file, convention="pytorch")
+
+
+def test_checks_come_before_computing(tmp_path):
+    """`check` gives the widths found and leaves the table's for layers the file does not have."""
+    network = loading.check(_thin("vgg16", "conv2_1"), features.NETWORKS["vgg16"], "some file")
+    assert network.channels == ((4, 4), (5, 128), (256,) * 3, (512,) * 3, (512,) * 3)
+
+
+def test_the_shipped_network_is_small_and_complete(repository):
+    file = repository / "jaxstyle" / "assets" / "embedded.safetensors"
+    if not file.exists():
+        pytest.skip("this checkout has no embedded network; experiments/distill.py makes it")
+    assert file.stat().st_size <= 4_000_000
+    with safetensors.safe_open(file, framework="numpy") as arrays:
+        assert {arrays.get_slice(name).get_dtype() for name in arrays.keys()} == {"F16"}  # noqa: SIM118
+    weights = load_weights()
+    table = features.NETWORKS["embedded"]
+    assert weights.network == table
+    assert {n: parts["kernel"].shape for n, parts in weights.params.items()} == table.shapes()
+
+
+def test_writing_and_loading_again(tmp_path):
+    params = _thin("embedded")
+    formats.write(tmp_path / "own.safetensors", params, {})
+    weights = load_weights("embedded", tmp_path / "own.safetensors")
+    for name, parts in params.items():
+        for part, value in parts.items():
+            np.testing.assert_allclose(weights.params[name][part], value, rtol=2**-11)
