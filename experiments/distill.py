@@ -6,6 +6,7 @@ WORKDIR afterwards holds `embedded.safetensors` (float16, what `--config.feature
 
 import functools
 import pathlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -28,19 +29,21 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
     Returns:
       0 when finished, 128 + signal when interrupted.
     """
+    student = features.network(config.student)
+    train = _prepare(config, student)  # wrong settings show here, before a folder is made
     with workdir.claim(folder, config.to_dict()) as claim:
         print(f"work folder: {claim.path} (the same command continues there)", flush=True)
-        student = features.network(config.student)
-        outcome = _train(config, claim.path, student)
+        outcome = train(workdir=claim.path)
         if outcome.signal is not None:
             return 128 + outcome.signal
         _save(config, claim.path, student, outcome.state)
     return 0
 
 
-def _train(
-    config: ml_collections.ConfigDict, folder: pathlib.Path, student: features.Network
-) -> trainer.Outcome[training.TrainState]:
+def _prepare(
+    config: ml_collections.ConfigDict, student: features.Network
+) -> Callable[..., trainer.Outcome[training.TrainState]]:
+    """Return the training run, ready but for its work folder."""
     teachers = [_teacher(part, config.seed) for part in config.teachers.values()]
     blank = jax.ShapeDtypeStruct((1, config.data.size, config.data.size, 3), jnp.float32)
     maps = jax.eval_shape(functools.partial(distillation.targets, teachers), blank)
@@ -50,7 +53,8 @@ def _train(
         config.optimizer.learning_rate, schedule="cosine", steps=config.steps
     )
     step = distillation.make_step(teachers, student, optimizer, config.seed)
-    return trainer.train(
+    return functools.partial(
+        trainer.train,
         functools.partial(
             jax.jit(step, donate_argnums=0), params=[teacher.params for teacher in teachers]
         ),
@@ -62,7 +66,6 @@ def _train(
             seed=config.seed,
             scale=config.data.scale,
         ),
-        workdir=folder,
         steps=config.steps,
         batch_size=config.data.batch,
         log_every=config.log_every,

@@ -8,20 +8,20 @@ pine: broad dark ones, a packed layer, then lights. Bristles leave *relief*, lit
 Points are complex numbers x + iy in units of the picture's height (the scene is 1.28 wide, 1 high,
 y downward), so every size shows the same strokes; another aspect ratio stretches the scene.
 
-    python experiments/paint_starry.py --out jaxstyle/assets/starry.jpg --seed 7 --size 1024x800
-
-One core needs about ten seconds. A seed gives the same pixels, bit for bit, on the same NumPy,
+`configs/paint_starry.py` is its recipe. One core needs about ten seconds. A seed gives the same pixels, bit for bit, on the same NumPy,
 SciPy, Pillow, and kind of processor. The picture is dedicated to the public domain (CC0 1.0).
 """
 
-import argparse
 import pathlib
-import re
 from typing import NamedTuple
 
+import ml_collections
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
+
+from jaxstyle import workdir
+from jaxstyle.types import InputError
 
 Array = np.ndarray
 Rng = np.random.Generator
@@ -35,16 +35,16 @@ POINTS = 7  # on the center line of a stroke
 # The paints, from the far sky to the near pine, as they are laid: colors from shadow to light,
 # length and width of the brush, and the standard deviation of the tone from stroke to stroke.
 MATERIALS = {
-    "sky": ("050b2e 0b1a63 1433a0 1f56c4 3b8ad8 7cc0e0 c4e2c0 f8e272", 0.085, 0.0155, 0.105),
-    "far": ("0a0f3c 1b2a78 2f4fae 4f86c9 8cc4d6 d3e6b8", 0.065, 0.0155, 0.13),
-    "hill": ("040a22 0b2350 125070 1f7d74 5aa860 c9cf5c", 0.055, 0.0135, 0.13),
-    "water": ("03082a 0a1c66 1238a0 1f66bd 3fa0c8 a8dcc8 fbe888", 0.085, 0.0135, 0.13),
-    "wall": ("101c4a 34509a 6f95c4 c8d8c0 f6e9a8", 0.03, 0.011, 0.08),
-    "roof": ("1a0a1e 6a1f1c b8431c e8842c ffe04a", 0.035, 0.011, 0.13),
-    "bank": ("02060f 062a2a 0d5238 3f8030 9aa82c f0d048", 0.065, 0.0125, 0.17),
-    "flower": ("d8501c f9a51e ffe04a fff2a8", 0.02, 0.0125, 0.25),
-    "trunk": ("04020a 1c0f1e 4a2018 8a4a1c c8863a", 0.06, 0.011, 0.13),
-    "tree": ("01040c 04161f 06302a 14562f 5a8a2a d0c048", 0.05, 0.0115, 0.15),
+    "sky": ("050b2e 0b1a63 1433a0 1f56c4 3b8ad8 7cc0e0 c4e2c0 f8e272", 0.085, 0.0155, 0.037),
+    "far": ("0a0f3c 1b2a78 2f4fae 4f86c9 8cc4d6 d3e6b8", 0.065, 0.0155, 0.045),
+    "hill": ("040a22 0b2350 125070 1f7d74 5aa860 c9cf5c", 0.055, 0.0135, 0.045),
+    "water": ("03082a 0a1c66 1238a0 1f66bd 3fa0c8 a8dcc8 fbe888", 0.085, 0.0135, 0.045),
+    "wall": ("101c4a 34509a 6f95c4 c8d8c0 f6e9a8", 0.03, 0.011, 0.028),
+    "roof": ("1a0a1e 6a1f1c b8431c e8842c ffe04a", 0.035, 0.011, 0.045),
+    "bank": ("02060f 062a2a 0d5238 3f8030 9aa82c f0d048", 0.065, 0.0125, 0.059),
+    "flower": ("d8501c f9a51e ffe04a fff2a8", 0.02, 0.0125, 0.087),
+    "trunk": ("04020a 1c0f1e 4a2018 8a4a1c c8863a", 0.06, 0.011, 0.045),
+    "tree": ("01040c 04161f 06302a 14562f 5a8a2a d0c048", 0.05, 0.0115, 0.052),
 }
 ACCENTS = "0d6d8f 48b8a8 5a3fa0 1f48b8 e9c46a d8701c"  # strange notes, one stroke in fourteen
 NAMES = tuple(MATERIALS)
@@ -360,7 +360,13 @@ def light(canvas: Array) -> Array:
     color, thickness = canvas[..., :3], canvas[..., 3]
     gy, gx = np.gradient(ndimage.gaussian_filter(thickness, 0.0009 * min(thickness.shape)))
     slope = np.tanh(0.9 * (gx + gy))[..., None]
-    return color + slope * np.where(slope > 0, 0.05 + 0.22 * color, 0.42 * color)
+    return color + slope * np.where(slope > 0, 0.05 * color, 0.1 * color)
+
+
+def age(color: Array) -> Array:
+    """Narrow the range to that of oil on canvas: less light and dark, less color, no gray."""
+    luminance = (color @ [0.299, 0.587, 0.114])[..., None]
+    return 0.3 + 0.7 * (luminance - 0.3) + 0.65 * (color - luminance)
 
 
 def paint(height: int, width: int, seed: int = 7) -> Array:
@@ -376,25 +382,32 @@ def paint(height: int, width: int, seed: int = 7) -> Array:
     hands = (marks / marks.std())[rng.integers(len(marks), size=len(brushes))]
     for stroke in zip(lines, brushes, strokes.color, hands, strict=True):
         lay_stroke(canvas, *stroke)
-    return (np.clip(light(canvas), 0, 1) * 255 + 0.5).astype(np.uint8)
+    return (np.clip(age(light(canvas)), 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def main() -> None:
-    """Paint, and write the picture with its license and color space in the file."""
-    parser = argparse.ArgumentParser(description="Paint the project's own starry night on a lake.")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="a .jpg or .png file")
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--size", default="1024x800", help="WIDTHxHEIGHT in pixels, 2x2 or more")
-    args = parser.parse_args()
-    if not (sides := re.fullmatch(r"(\d+)x(\d+)", args.size)) or min(map(int, sides.groups())) < 2:
-        parser.error(f"--size is {args.size!r}: give WIDTHxHEIGHT of 2x2 or more, as in 1024x800")
-    width, height = map(int, sides.groups())
+def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
+    """Paint `folder/starry.jpg`, its license and color space in the file.
+
+    Args:
+      config: from `configs/paint_starry.py`.
+      folder: the work folder.
+
+    Returns:
+      0.
+
+    Raises:
+      InputError: a side below 2 pixels.
+    """
+    if min(config.height, config.width) < 2:
+        raise InputError(
+            f"the painting is {config.width}x{config.height}; give height and width of 2 or more."
+        )
+    picture = Image.fromarray(paint(config.height, config.width, config.seed))
     exif = Image.Exif()
     exif[0x8298] = "CC0 1.0: dedicated to the public domain"  # Copyright
     exif.get_ifd(0x8769)[0xA001] = 1  # ColorSpace: sRGB
-    picture = Image.fromarray(paint(height, width, args.seed))
-    picture.save(args.out, quality=77, subsampling=0, optimize=True, exif=exif)
-
-
-if __name__ == "__main__":
-    main()
+    with workdir.claim(folder, config.to_dict()) as claim:
+        file = claim.path / "starry.jpg"
+        picture.save(file, quality=85, subsampling=0, optimize=True, exif=exif)
+    print(f"  painting       {file}", flush=True)
+    return 0

@@ -9,6 +9,7 @@ import importlib.resources
 import math
 import pathlib
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ import ml_collections
 import numpy as np
 
 from jaxstyle import checkpoints, features, losses, networks, trainer, training, workdir
-from jaxstyle.data import Photos, make_batches, open_photos
+from jaxstyle.data import PhotoBatches, Photos, make_batches, open_photos
 from jaxstyle.io import images, models
 from jaxstyle.methods import StyleModel, stylize
 from jaxstyle.reporting.contact_sheet import contact_sheet
@@ -36,22 +37,27 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
     Returns:
       0 when finished, 128 + signal when interrupted.
     """
+    network = networks.TransformerConfig(**config.network)
+    train, batches = _prepare(config, network)  # wrong settings show here, before a folder is made
     with workdir.claim(folder, config.to_dict()) as claim:
         print(f"work folder: {claim.path} (the same command continues there)", flush=True)
-        outcome, model = _train(config, claim.path)
+        outcome = train(workdir=claim.path)
+        if batches.skipped.summary():
+            print(batches.skipped.summary(), flush=True)
         if outcome.signal is not None:
             return 128 + outcome.signal
+        model = StyleModel({"params": outcome.state.params, **outcome.state.extra}, network)
         _save(config, claim.path, model, outcome)
         _show(config, claim.path, model)
     return 0
 
 
-def _train(
-    config: ml_collections.ConfigDict, folder: pathlib.Path
-) -> tuple[trainer.Outcome[training.TrainState], StyleModel]:
+def _prepare(
+    config: ml_collections.ConfigDict, network: networks.TransformerConfig
+) -> tuple[Callable[..., trainer.Outcome[training.TrainState]], PhotoBatches]:
+    """Return the training run, ready but for its work folder, and its data."""
     perception = load_weights(config.features.name, config.features.weights)
     problem, weights = problem_of(config, perception.network)
-    network = networks.TransformerConfig(**config.network)
     optimizer = optimizers.adam(
         config.optimizer.learning_rate, schedule=config.optimizer.schedule, steps=config.steps
     )
@@ -76,11 +82,11 @@ def _train(
         scale=config.data.scale,
         workers=config.data.workers,
     )
-    outcome = trainer.train(
+    train = functools.partial(
+        trainer.train,
         step,
         state,
         batches,
-        workdir=folder,
         steps=config.steps,
         batch_size=config.data.batch,
         log_every=config.log_every,
@@ -88,10 +94,7 @@ def _train(
         keep=config.checkpoint.keep,
         display_weights=weights,
     )
-    if batches.skipped.summary():
-        print(batches.skipped.summary(), flush=True)
-    state = outcome.state
-    return outcome, StyleModel({"params": state.params, **state.extra}, network)
+    return train, batches
 
 
 def problem_of(

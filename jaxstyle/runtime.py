@@ -18,6 +18,7 @@ import ctypes
 import importlib.metadata
 import os
 import pathlib
+import re
 import sys
 
 # M_MMAP_MAX, M_TRIM_THRESHOLD and M_ARENA_MAX of glibc's <malloc.h>.
@@ -86,25 +87,42 @@ def choose_cpu_convolutions() -> bool:
     return True
 
 
-def cache_folder() -> pathlib.Path:
-    """Return the folder for compiled programs: `JAXSTYLE_COMPILATION_CACHE` or the user's cache."""
+def cache_folder() -> pathlib.Path | None:
+    """Return the folder for compiled programs, None where there is no place for one.
+
+    It is `JAXSTYLE_COMPILATION_CACHE`, else JAX's own `JAX_COMPILATION_CACHE_DIR`, else
+    `jaxstyle/compiled` in the user's cache folder.
+
+    Returns:
+      The folder, which need not exist yet.
+    """
     chosen = os.environ.get("JAXSTYLE_COMPILATION_CACHE", "")
-    if chosen not in ("", "1"):
-        return pathlib.Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    if chosen in ("", "1"):
+        chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
+    try:
+        if chosen:
+            return pathlib.Path(chosen).expanduser()
+        base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    except RuntimeError:  # a user without a home, as in some containers
+        return None
     return pathlib.Path(base) / "jaxstyle" / "compiled"
 
 
-def keep_compiled_programs(folder: pathlib.Path) -> bool:
+def keep_compiled_programs(folder: pathlib.Path | None) -> bool:
     """Let JAX store compiled programs in `folder` and find them at the next start.
 
     The folder holds executable code: keep it as private as the programs you run.
 
+    Args:
+      folder: made if it does not exist; None for no cache.
+
     Returns:
       Whether the folder can be written; the run goes on without a cache where it cannot.
     """
+    if folder is None:
+        return False
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
         return False
     if not os.access(folder, os.W_OK):
@@ -122,5 +140,6 @@ def _wanted(variable: str) -> bool:
 
 
 def _version(package: str) -> tuple[int, int]:
-    major, minor = importlib.metadata.version(package).split(".")[:2]
-    return int(major), int(minor)
+    """Major and minor version; (0, 0) where it cannot be told, which nothing was tried with."""
+    match = re.match(r"(\d+)\.(\d+)", importlib.metadata.version(package))
+    return (int(match[1]), int(match[2])) if match else (0, 0)

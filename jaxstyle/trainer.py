@@ -129,7 +129,21 @@ def train(
       InputError: a metric or parameter is not finite (the last good checkpoint stays), the data
         ends early, memory runs out, or a file cannot be read or written.
 
-    Example: see `tests/trainer_test.py`.
+    Example:
+      >>> import grain, optax, tempfile
+      >>> from jaxstyle.training.state import create
+      >>> @jax.jit
+      ... def step(state, batch):
+      ...     error = jnp.mean(batch) - state.params
+      ...     metrics = {"loss": state.metrics["loss"] + error**2}
+      ...     params = state.params + 0.1 * error
+      ...     return dataclasses.replace(state, step=state.step + 1, params=params, metrics=metrics)
+      >>> state = create(jnp.zeros(()), optax.sgd(0.1), metrics=("loss",))
+      >>> batches = grain.MapDataset.range(2, 4).repeat().to_iter_dataset().batch(2)
+      >>> outcome = train(step, state, batches, workdir=tempfile.mkdtemp(), steps=50, batch_size=2,
+      ...                 log_every=10, checkpoint_every=25, progress=False)
+      >>> outcome.step, round(float(outcome.state.params), 2)
+      (50, 2.49)
     """
     began = time.monotonic()
     _check_counts(steps=steps, log_every=log_every, checkpoint_every=checkpoint_every)

@@ -35,5 +35,9 @@ def unknown_choice(what: str, given: str, allowed: Sequence[str]) -> InputError:
       "unknown pooling 'maximum'; did you mean 'max'? Choices: max, average."
     """
     near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.4)
-    hint = f" did you mean '{near[0]}'?" if near else ""
-    return InputError(f"unknown {what} '{given}';{hint} Choices: {', '.join(allowed)}.")
+    listed = ", ".join(allowed)
+    if near:
+        listed = f"did you mean '{near[0]}'? Choices: {listed}"
+    else:
+        listed = f"choices: {listed}"
+    return InputError(f"unknown {what} '{given}'; {listed}.")

@@ -147,8 +147,9 @@ def initialize(key: Array, network: Network) -> dict[str, dict[str, Array]]:
       `{'conv1_1': {'kernel': [3, 3, 3, c], 'bias': [c]}, ...}`.
 
     Example:
-      >>> initialize(jax.random.key(0), NETWORKS['vgg16'])['conv1_1']['kernel'].shape
-      (3, 3, 3, 64)
+      >>> small = Network('small', ((8, 8), (16,)))
+      >>> initialize(jax.random.key(0), small)['conv1_1']['kernel'].shape
+      (3, 3, 3, 8)
     """
     shapes = network.shapes()
     keys = jax.random.split(key, len(shapes))
@@ -225,11 +226,11 @@ def features(
         not RGB in floating point, unknown pooling or padding.
 
     Example:
-      >>> net = NETWORKS['vgg19']
-      >>> maps = features(initialize(jax.random.key(0), net), jnp.ones((32, 48, 3)),
-      ...                 ('relu1_1', 'pool2'), network=net)
+      >>> small = Network('small', ((8, 8), (16,)))
+      >>> params = initialize(jax.random.key(0), small)
+      >>> maps = features(params, jnp.ones((32, 48, 3)), ('relu1_1', 'pool2'), network=small)
       >>> {name: m.shape for name, m in maps.items()}
-      {'relu1_1': (32, 48, 64), 'pool2': (8, 12, 128)}
+      {'relu1_1': (32, 48, 8), 'pool2': (8, 12, 16)}
 
     References:
       Simonyan, Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, 2014,

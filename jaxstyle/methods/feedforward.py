@@ -53,9 +53,10 @@ def stylize(
         [0, 1].
 
     Example:
-      >>> model = StyleModel(networks.init(jax.random.key(0), config), config)  # doctest: +SKIP
-      >>> stylize(model, jnp.ones((301, 200, 3))).shape  # doctest: +SKIP
-      (301, 200, 3)
+      >>> config = networks.TransformerConfig(widths=(4, 8), blocks=1)
+      >>> model = StyleModel(networks.init(jax.random.key(0), config), config)
+      >>> jax.jit(stylize)(model, jnp.ones((31, 20, 3))).shape
+      (31, 20, 3)
 
     References:
       Johnson, Alahi, Fei-Fei, Perceptual Losses for Real-Time Style Transfer, 2016,

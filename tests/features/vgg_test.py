@@ -229,7 +229,7 @@ def test_the_smallest_picture_a_layer_takes(layer, least):
     ("change", "message"),
     [
         ({"layers": ("relu4_5",)}, "unknown layer of vgg16 'relu4_5'; did you mean 'relu4_"),
-        ({"layers": ("relu3_1", "fc7")}, "unknown layer of vgg16 'fc7'; Choices: conv1_1, relu1_1"),
+        ({"layers": ("relu3_1", "fc7")}, "unknown layer of vgg16 'fc7'; choices: conv1_1, relu1_1"),
         ({"layers": ()}, "no layers were asked for"),
         ({"layers": "relu1_1"}, "the layers are the text 'relu1_1'; write a tuple, ('relu1_1',)."),
         ({"pooling": "mean"}, "unknown pooling 'mean'"),

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,13 @@ from jaxstyle.types import InputError
 
 RNG = np.random.default_rng(9)
 KINDS = pytest.mark.parametrize("kind", VARIATIONS)
+
+
+@functools.partial(jax.jit, static_argnames="kind")
+def _run(image, kind):
+    """Value, and the gradient of the sum over images."""
+    value, pull = jax.vjp(lambda x: variation(x, kind=kind), image)
+    return value, pull(jnp.ones_like(value))[0]
 
 
 def _image(*shape):
@@ -45,31 +54,22 @@ def _oracle(image, kind):
 @pytest.mark.parametrize("shape", [(5, 7, 3), (1, 6, 3), (6, 1, 3), (1, 1, 3), (2, 2, 1)])
 def test_variation_of_every_pair_of_neighbors(kind, shape):
     image = _image(*shape)
-    np.testing.assert_allclose(
-        variation(jnp.asarray(image), kind=kind), _oracle(image, kind), rtol=1e-5, atol=1e-7
-    )
+    value, gradient = _run(image, kind)
+    np.testing.assert_allclose(value, _oracle(image, kind), rtol=1e-5, atol=1e-7)
+    assert np.isfinite(gradient).all()
 
 
 @KINDS
 def test_constant_image_has_none_and_a_zero_gradient(kind):
-    value, gradient = jax.value_and_grad(lambda x: variation(x, kind=kind))(
-        jnp.full((4, 5, 3), 0.3)
-    )
+    value, gradient = _run(jnp.full((5, 7, 3), 0.3), kind)
     assert value == 0
     np.testing.assert_array_equal(gradient, 0)
-
-
-@KINDS
-@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 4, 3)])
-def test_thin_images_have_finite_gradients(kind, shape):
-    gradient = jax.grad(lambda x: variation(x, kind=kind))(jnp.asarray(_image(*shape)))
-    assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("mean", 0.04), ("l1", 0.2), ("johnson", 4.32)])
 def test_ramp(kind, expected):
     ramp = jnp.broadcast_to(0.2 * jnp.arange(5.0)[None, :, None], (9, 5, 3))
-    np.testing.assert_allclose(variation(ramp, kind=kind), expected, rtol=1e-5)
+    np.testing.assert_allclose(_run(ramp, kind)[0], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["mean", "l1"])
@@ -77,7 +77,7 @@ def test_the_default_kinds_do_not_grow_with_the_picture(kind):
     rows = jnp.asarray(_image(40, 1, 3))
     image = jnp.broadcast_to(rows, (40, 10, 3))
     wider = jnp.broadcast_to(rows, (40, 30, 3))
-    np.testing.assert_allclose(variation(image, kind=kind), variation(wider, kind=kind), rtol=1e-5)
+    np.testing.assert_allclose(_run(image, kind)[0], _run(wider, kind)[0], rtol=1e-5)
 
 
 def test_gradient_of_johnson_code_is_the_released_one():
@@ -89,7 +89,7 @@ def test_gradient_of_johnson_code_is_the_released_one():
     expected[:-1, :-1] += to_right + to_below
     expected[:-1, 1:] -= to_right
     expected[1:, :-1] -= to_below
-    gradient = jax.grad(lambda x: variation(x, kind="johnson_code"))(jnp.asarray(image))
+    _, gradient = _run(image, "johnson_code")
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -97,25 +97,23 @@ def test_gradient_of_johnson_code_is_the_released_one():
 def test_gradient_against_finite_differences(kind):
     # Neighbors differ by 0.1 or more: finite differences do not step over the kink of |x|.
     image = jnp.asarray(RNG.permutation(24).reshape(3, 4, 2) / 10, jnp.float32)
-    check_grads(
-        lambda x: variation(x, kind=kind), (image,), order=1, modes=["rev"], atol=1e-2, rtol=1e-2
-    )
+    function = jax.jit(functools.partial(variation, kind=kind))
+    check_grads(function, (image,), order=1, modes=["rev"], atol=1e-2, rtol=1e-2)
 
 
 @KINDS
 def test_one_value_per_image(kind):
     images = jnp.asarray(_image(2, 3, 4, 5, 3))
-    result = jax.jit(lambda x: variation(x, kind=kind))(images)
+    result, _ = _run(images, kind)
     assert result.shape == (2, 3) and result.dtype == jnp.float32
-    np.testing.assert_allclose(result[1, 2], variation(images[1, 2], kind=kind), rtol=1e-5)
-    np.testing.assert_allclose(
-        jax.vmap(lambda x: variation(x, kind=kind))(images), result, rtol=1e-5
-    )
+    np.testing.assert_allclose(result[1, 2], _run(images[1, 2], kind)[0], rtol=1e-5)
+    mapped, _ = jax.vmap(functools.partial(_run, kind=kind))(images)
+    np.testing.assert_allclose(mapped, result, rtol=1e-5)
 
 
 def test_half_precision_is_summed_in_float32():
     checkers = jnp.indices((64, 64)).sum(0)[..., None].astype(jnp.bfloat16) % 2
-    result = variation(checkers, kind="johnson")
+    result, _ = _run(checkers, "johnson")
     assert result.dtype == jnp.float32 and result == 2 * 64 * 63
 
 

@@ -57,6 +57,14 @@ def test_distance_of_a_shift_is_its_length_seen_from_all_sides(order, factor):
     np.testing.assert_allclose(result, factor * np.linalg.norm(shift), rtol=0.02)
 
 
+def test_ranks_are_the_midpoints():
+    """Of 3 pixels, the ranks 1/4 and 3/4 are the darkest and the lightest, not the middle one."""
+    grays = np.array([0.9, 0.1, 0.2], np.float32).reshape(1, 3, 1).repeat(3, axis=2)
+    result = sliced_wasserstein(grays, np.zeros((1, 1, 3)), quantiles=2)
+    seen = np.abs(directions(64).sum(axis=1)).mean()
+    np.testing.assert_allclose(result, seen * (0.1 + 0.9) / 2, rtol=1e-5)
+
+
 def test_quantile_error_is_within_the_documented_bound():
     image, reference = _image(31, 17), _image(23, 29) ** 2
     exact = np.mean(

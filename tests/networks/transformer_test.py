@@ -207,7 +207,7 @@ def test_values_match_numpy(config):
         assert set(changed) == {"params"}
 
 
-@pytest.mark.parametrize("config", list(table())[::4], ids=name_of)
+@pytest.mark.parametrize("config", list(table())[::7], ids=name_of)
 def test_gradient_matches_numpy(config):
     """Along one random direction, against the difference quotient of the oracle."""
     variables, image = random_variables(config), random_image(2, 10, 12)
@@ -234,19 +234,20 @@ def test_gradient_matches_numpy(config):
     assert abs(sum(slopes) - quotient) < 1e-3 * sum(map(abs, slopes))
 
 
-@pytest.mark.parametrize("norm", ["instance", "batch", "none"])
-def test_inference_of_the_full_depth(norm):
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_inference_differs_from_training_only_for_batch_normalization(norm):
     config = TransformerConfig(
-        widths=(4, 5, 6), decoder_widths=(7, 3), blocks=2, norm=norm, padding="reflect_start"
+        widths=(4, 5, 6), decoder_widths=(7, 3), blocks=1, norm=norm, padding="reflect_start"
     )
     variables, image = random_variables(config), random_image(1, 20, 24)
+    result = apply(variables, image, config)
     expected, _ = oracle(doubles(variables), doubles(image), config)
-    np.testing.assert_allclose(apply(variables, image, config), expected, rtol=1e-4, atol=1e-5)
-    result, changed = apply_train(variables, image, config)
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
+    trained, changed = apply_train(variables, image, config)
     if norm == "batch":
-        assert np.abs(result - expected).max() > 1e-3
+        assert np.abs(trained - result).max() > 1e-3
     else:
-        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(trained, result, atol=1e-6)
         jax.tree.map(np.testing.assert_array_equal, changed, variables)
 
 
@@ -275,13 +276,12 @@ def test_leading_dimensions_and_vmap(norm, upsampling):
 def test_batch_statistics_join_all_leading_dimensions():
     config = dataclasses.replace(SMALL, norm="batch")
     variables, images = random_variables(config), random_image(2, 3, 10, 12)
-    nested, changed = apply_train(variables, images, config)
-    flat, changed_flat = apply_train(variables, images.reshape(6, 10, 12, 3), config)
-    np.testing.assert_allclose(nested.reshape(flat.shape), flat, atol=1e-5)
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
-    jax.tree.map(close, changed, changed_flat)
-    alone, _ = apply_train(variables, images[0, 0], config)
-    assert np.abs(alone - nested[0, 0]).max() > 1e-3
+    result, changed = apply_train(variables, images, config)
+    flat = doubles(images).reshape(6, 10, 12, 3)
+    expected, new_stats = oracle(doubles(variables), flat, config, train=True)
+    np.testing.assert_allclose(result.reshape(flat.shape), expected, rtol=1e-4, atol=1e-5)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    jax.tree.map(close, changed["batch_stats"], new_stats)
 
 
 def test_low_precision_images_stay_so():
@@ -302,12 +302,11 @@ def test_output_is_not_clipped():
     assert result[..., 1].max() < 0
 
 
-@pytest.mark.parametrize("side", [4, 8])
 @pytest.mark.parametrize("padding", ["reflect", "reflect_start", "same"])
-def test_smallest_sizes(padding, side):
+def test_smallest_size(padding):
     config = TransformerConfig(widths=(2, 2, 2), blocks=1, padding=padding)
-    result = apply(random_variables(config), random_image(side, 4), config)
-    assert result.shape == (side, 4, 3)
+    result = apply(random_variables(config), random_image(4, 4), config)
+    assert result.shape == (4, 4, 3)
     assert np.isfinite(result).all()
 
 

@@ -69,16 +69,15 @@ def test_half_precision_is_summed_in_float32():
     assert gradient.dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("lead", [(), (2,)])
-def test_gradient_against_finite_differences(lead):
-    features = jnp.asarray(_features(*lead, 3, 2, 3))
-    of_mean, of_covariance = jnp.asarray(_features(*lead, 3)), jnp.asarray(_features(*lead, 3, 3))
+def test_gradient_against_finite_differences():
+    features = jnp.asarray(_features(2, 3, 2, 3))
+    of_mean, of_covariance = jnp.asarray(_features(2, 3)), jnp.asarray(_features(2, 3, 3))
 
     def loss(x):
         mean, covariance = mean_and_covariance(x)
         return jnp.sum(of_mean * mean) + jnp.sum(of_covariance * covariance)
 
-    check_grads(loss, (features,), order=2, modes=["rev"], atol=1e-2, rtol=1e-2)
+    check_grads(jax.jit(loss), (features,), order=2, modes=["rev"], atol=1e-2, rtol=1e-2)
 
 
 def test_vmap_and_scan():

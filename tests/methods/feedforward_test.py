@@ -1,0 +1,192 @@
+"""Stylizing: any size in, the same size out, no frame, and the two ways to hold the style back."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxstyle import networks
+from jaxstyle.methods import StyleModel, stylize
+from jaxstyle.types import InputError
+
+# Small programs for one use: compile them fast, not well.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+paint = jit(stylize, static_argnames=("preserve_color",))
+draw = jit(networks.init, static_argnums=1)
+
+SMALL = networks.TransformerConfig(widths=(4, 6), blocks=1, outer_kernels=(5, 5))
+
+
+def _model(config=SMALL, seed=0, contrast=2.0):
+    """A network as initialized, its output made to differ more, or less, from place to place."""
+    variables = draw(jax.random.key(seed), config)
+    last = variables["params"]["output"]["conv"]
+    last["kernel"] = last["kernel"] * contrast
+    return StyleModel(variables, config)
+
+
+@functools.cache
+def _shapes(config):
+    return jax.eval_shape(lambda: networks.init(jax.random.key(0), config))
+
+
+def _picture(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).random((*shape, 3)), jnp.float32)
+
+
+@pytest.mark.parametrize("padding", ["reflect", "replicate", "zero", "same", "reflect_start"])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 500), (500, 1), (33, 47), (2, 3), (64, 64), (2, 31, 18), (2, 3, 5, 7)]
+)
+def test_every_size_comes_back(padding, shape):
+    config = networks.TransformerConfig(widths=(4, 6, 8), blocks=1, padding=padding)
+    variables = _shapes(config)
+    image = jax.ShapeDtypeStruct((*shape, 3), jnp.float32)
+    result = jax.eval_shape(stylize, StyleModel(variables, config), image)
+    assert (result.shape, result.dtype) == (image.shape, jnp.float32)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 37), (33, 47)])
+@pytest.mark.parametrize("padding", ["reflect", "same"])
+def test_values_are_finite_and_in_range(padding, shape):
+    model = _model(dataclasses.replace(SMALL, padding=padding, output="linear"))
+    result = np.asarray(paint(model, _picture(*shape)))
+    assert np.isfinite(result).all() and result.min() >= 0 and result.max() <= 1
+    if shape == (33, 47):
+        assert result.std() > 0.05
+
+
+# Columns of a picture that is the same in every column can differ only by what the border does to
+# them. A transposed convolution repeats itself every 4 pixels (its checkerboard), no more.
+FRAMES = {
+    "reflect": {"padding": "reflect"},
+    "replicate": {"padding": "replicate"},
+    "zero": {"padding": "zero"},
+    "same, transposed": {"padding": "same", "upsampling": "transposed"},
+    "reflect_start, transposed": {"padding": "reflect_start", "upsampling": "transposed"},
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_no_frame(name):
+    config = networks.TransformerConfig(
+        widths=(4, 5, 6), blocks=1, outer_kernels=(5, 5), **FRAMES[name]
+    )
+    model = _model(config)
+    image = jnp.broadcast_to(_picture(53, 1), (53, 53, 3))
+    for columns in (False, True):
+        painted = paint(model, image.swapaxes(0, 1) if columns else image)
+        painted = np.asarray(painted.swapaxes(0, 1) if columns else painted)
+        assert painted.std(axis=0).max() > 0.02
+        np.testing.assert_allclose(painted[:, 4:], painted[:, :-4], rtol=0, atol=1e-5)
+    if name == "zero":  # the network alone does paint one
+        alone = np.asarray(
+            jit(networks.apply, static_argnums=2)(model.params, image[:52, :52], config)
+        )
+        assert np.abs(alone[:, 4:] - alone[:, :-4]).max() > 0.02
+
+
+def test_strength_blends_between_the_picture_and_the_full_style():
+    model, image = _model(), _picture(33, 34)
+    photo, half, full = (np.asarray(paint(model, image, strength=s)) for s in (0.0, 0.5, 1.0))
+    np.testing.assert_array_equal(photo, image)
+    assert np.abs(full - photo).max() > 0.2
+    np.testing.assert_allclose(half, (photo + full) / 2, rtol=0, atol=1e-6)
+
+
+def test_full_strength_is_the_networks_output_to_the_last_bit():
+    model, image = _model(), _picture(32, 34)
+
+    def both(model, image):
+        painted = networks.apply(model.params, image, model.config)
+        return stylize(model, image), stylize(model, image, strength=1), jnp.clip(painted, 0, 1)
+
+    default, full, painted = jit(both)(model, image)
+    np.testing.assert_array_equal(default, painted)
+    np.testing.assert_array_equal(full, painted)
+
+
+def test_strength_may_be_traced():
+    """A sweep over strengths: lane k equals run k, from one program."""
+    model, image = _model(), _picture(33, 34)
+    strengths = jnp.array([0.0, 0.3, 1.0])
+    lanes = jit(jax.vmap(lambda s: stylize(model, image, strength=s)))(strengths)
+    for lane, strength in zip(lanes, strengths, strict=True):
+        expected = paint(model, image, strength=strength)
+        np.testing.assert_allclose(lane, expected, rtol=0, atol=1e-6)
+
+
+def _color_differences(rgb):
+    """Blue and red minus luma (ITU-R BT.601), in float64."""
+    rgb = np.asarray(rgb, np.float64)
+    luma = rgb @ np.array([0.299, 0.587, 0.114])
+    return luma, np.stack([rgb[..., 2] - luma, rgb[..., 0] - luma], -1)
+
+
+def test_preserve_color_takes_brightness_from_the_style_and_colors_from_the_picture():
+    # Muted colors, so that no sum leaves [0, 1] and is cut.
+    model, image = _model(contrast=0.5), 0.5 + 0.1 * (_picture(33, 34) - 0.5)
+    kept = paint(model, image, preserve_color=True)
+    luma, colors = _color_differences(kept)
+    painted_luma, painted_colors = _color_differences(paint(model, image))
+    own_luma, own_colors = _color_differences(image)
+    np.testing.assert_allclose(luma, painted_luma, atol=1e-6)
+    np.testing.assert_allclose(colors, own_colors, atol=1e-6)
+    assert luma.min() > 0.1 and luma.max() < 0.9 and np.abs(luma - own_luma).max() > 0.1
+    assert np.abs(colors - painted_colors).max() > 0.1
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_a_batch_equals_single_pictures(norm):
+    model = _model(dataclasses.replace(SMALL, norm=norm))
+    images = _picture(2, 1, 33, 34)
+    together = paint(model, images)
+    for one, image in zip(together[:, 0], images[:, 0], strict=True):
+        np.testing.assert_allclose(one, paint(model, image), rtol=0, atol=1e-5)
+
+
+def test_vmap_over_pictures_and_models():
+    models = [_model(seed=seed) for seed in (0, 1)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
+    assert isinstance(stacked, StyleModel) and stacked.config == SMALL
+    images = _picture(2, 33, 34)
+    lanes = jit(jax.vmap(stylize))(stacked, images)
+    for lane, model, image in zip(lanes, models, images, strict=True):
+        np.testing.assert_allclose(lane, paint(model, image), rtol=0, atol=1e-5)
+
+
+def test_another_model_of_one_architecture_needs_no_new_program():
+    traces = []
+
+    @jit
+    def counted(model, image):
+        traces.append(model.config)
+        return stylize(model, image)
+
+    image = _picture(33, 34)
+    first, second = counted(_model(), image), counted(_model(seed=1), image)
+    assert len(traces) == 1
+    assert np.abs(first - second).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("image", "strength", "message"),
+    [
+        (jnp.ones((8, 3)), 1.0, "an image has the shape [..., height, width, 3], but this one is"),
+        (jnp.ones((8, 8, 4)), 1.0, "but this one is (8, 8, 4); convert it to RGB."),
+        (jnp.ones((8, 8, 1)), 1.0, "but this one is (8, 8, 1)"),
+        (jnp.ones((0, 8, 3)), 1.0, "but this one is (0, 8, 3)"),
+        (jnp.ones((8, 8, 3), jnp.uint8), 1.0, "the image holds uint8; convert it to float32"),
+        (jnp.ones((8, 8, 3)), 1.5, "strength is 1.5; choose 0 (the photo) to 1 (the full style)."),
+        (jnp.ones((8, 8, 3)), -1, "strength is -1;"),
+        (jnp.ones((8, 8, 3)), float("nan"), "strength is nan;"),
+    ],
+)
+def test_errors(image, strength, message):
+    variables = _shapes(SMALL)
+    with pytest.raises(InputError) as raised:
+        stylize(StyleModel(variables, SMALL), image, strength=strength)
+    assert message in str(raised.value)

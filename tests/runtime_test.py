@@ -1,0 +1,266 @@
+"""Process set-up, seen from processes of their own."""
+
+import ctypes
+import importlib.metadata
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from jaxstyle import runtime
+
+SWITCHES = ("ALLOCATOR", "XLA_OPTIONS", "COMPILATION_CACHE")
+OPTION = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+
+
+def _run(code, repository, **environment):
+    """What a fresh process prints as JSON. It starts without settings of this one."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("JAXSTYLE_", "JAX_", "XLA_", "XDG_"))
+    }
+    kept |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(repository)} | environment
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "import json, os, sys\n" + code],
+        env=kept,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# --- Switches ---
+
+COUNTING = """
+from jaxstyle import runtime
+done = []
+runtime.keep_freed_memory = lambda: done.append("ALLOCATOR")
+runtime.choose_cpu_convolutions = lambda: done.append("XLA_OPTIONS")
+runtime.keep_compiled_programs = lambda folder: done.append("COMPILATION_CACHE")
+runtime.setup({})
+print(json.dumps([done, "jax" in sys.modules]))
+"""
+
+
+def test_everything_is_on_by_default_and_jax_does_not_start(repository):
+    assert _run(COUNTING.format(""), repository) == [list(SWITCHES), False]
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_each_measure_is_switched_off_by_argument_and_by_variable(monkeypatch, switch):
+    done = []
+    monkeypatch.setattr(runtime, "keep_freed_memory", lambda: done.append("ALLOCATOR"))
+    monkeypatch.setattr(runtime, "choose_cpu_convolutions", lambda: done.append("XLA_OPTIONS"))
+    monkeypatch.setattr(
+        runtime, "keep_compiled_programs", lambda folder: done.append("COMPILATION_CACHE")
+    )
+    for name in SWITCHES:
+        monkeypatch.delenv(f"JAXSTYLE_{name}", raising=False)
+    rest = [name for name in SWITCHES if name != switch]
+    runtime.setup(**{switch.lower(): False})
+    assert done == rest
+    done.clear()
+    monkeypatch.setenv(f"JAXSTYLE_{switch}", "0")
+    runtime.setup()
+    assert done == rest
+
+
+def test_import_changes_nothing(repository):
+    code = """
+before = dict(os.environ)
+import jaxstyle
+from jaxstyle import runtime
+print(json.dumps([dict(os.environ) == before, "jax" in sys.modules]))
+"""
+    assert _run(code, repository) == [True, False]
+
+
+# --- Allocator ---
+
+
+class _Libc:
+    def __init__(self, result=1):
+        self.calls, self.result = [], result
+
+    def mallopt(self, name, value):
+        self.calls.append((name, value))
+        return self.result
+
+
+def test_allocator_asks_glibc_for_three_settings(monkeypatch):
+    libc = _Libc()
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: libc)
+    assert runtime.keep_freed_memory()
+    # <malloc.h>: M_MMAP_MAX, M_TRIM_THRESHOLD (an int), M_ARENA_MAX
+    assert libc.calls == [(-4, 0), (-1, 2147483647), (-8, 1)]
+
+
+def test_allocator_elsewhere_is_left_alone(monkeypatch):
+    def absent(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", absent)  # no libc.so.6
+    assert not runtime.keep_freed_memory()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())  # no mallopt in it
+    assert not runtime.keep_freed_memory()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: _Libc(result=0))  # refused
+    assert not runtime.keep_freed_memory()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: _Libc())
+    assert not runtime.keep_freed_memory()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+def test_freed_memory_is_used_again_without_page_faults(repository):
+    code = """
+import resource
+from jaxstyle import runtime
+on = runtime.keep_freed_memory() if WANTED else True
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        block = bytearray(b"x") * 64_000_000  # more than glibc keeps of itself
+        del block
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(json.dumps([on, faults()]))
+"""
+    on, kept = _run(code.replace("WANTED", "True"), repository)
+    if not on:
+        pytest.skip("this C library has no such settings")
+    _, returned = _run(code.replace("WANTED", "False"), repository)
+    assert kept < 0.1 * returned
+
+
+# --- Convolutions ---
+
+
+@pytest.mark.parametrize(
+    ("version", "flags", "expected"),
+    [
+        ("0.10.2", None, OPTION),
+        ("0.11.0.dev20260101", "", OPTION),
+        (
+            "0.10.2",
+            "--xla_cpu_enable_fast_math=false",
+            f"--xla_cpu_enable_fast_math=false {OPTION}",
+        ),
+        # Chosen by the user: kept as it is.
+        (
+            "0.10.2",
+            "--xla_cpu_experimental_ynn_fusion_type=+individual_convolution",
+            "--xla_cpu_experimental_ynn_fusion_type=+individual_convolution",
+        ),
+        # Not tried with: an unknown option would end the process.
+        ("0.9.9", "--xla_a=1", "--xla_a=1"),
+        ("0.12.0", "--xla_a=1", "--xla_a=1"),
+        ("1.0.0", "", ""),
+        ("unknown", "", ""),
+    ],
+)
+def test_option_is_appended_once_where_it_was_tried(monkeypatch, version, flags, expected):
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: version)
+    if flags is None:
+        monkeypatch.delenv("XLA_FLAGS", raising=False)
+    else:
+        monkeypatch.setenv("XLA_FLAGS", flags)
+    for _ in range(2):
+        assert runtime.choose_cpu_convolutions() == ("ynn" in expected)
+        assert os.environ.get("XLA_FLAGS", "") == expected
+
+
+def test_option_is_in_force(repository):
+    """In one process: JAX accepts it, keeps other flags, and its convolutions have changed.
+
+    YNNPACK's convolutions are fusions in the compiled program, Eigen's are plain convolutions.
+    """
+    code = """
+from jaxstyle import runtime
+runtime.setup(xla_options=WANTED, compilation_cache=False)
+import jax
+from jax import lax
+x, kernel = jax.ShapeDtypeStruct((1, 128, 128, 64), "f"), jax.ShapeDtypeStruct((3, 3, 64, 64), "f")
+convolve = lambda x, k: lax.conv_general_dilated(
+    x, k, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+text = jax.jit(convolve).lower(x, kernel).compile().as_text()
+print(json.dumps([jax.device_count(), "ynn_fusion" in text]))
+"""
+    flags = "--xla_force_host_platform_device_count=2"
+    assert _run(code.replace("WANTED", "True"), repository, XLA_FLAGS=flags) == [2, False]
+    assert _run(code.replace("WANTED", "False"), repository, XLA_FLAGS=flags) == [2, True]
+
+
+# --- Compilation cache ---
+
+
+@pytest.fixture
+def clean(monkeypatch, tmp_path):
+    for name in ("JAXSTYLE_COMPILATION_CACHE", "JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return monkeypatch
+
+
+def test_cache_folder(clean, tmp_path):
+    assert runtime.cache_folder() == tmp_path / ".cache" / "jaxstyle" / "compiled"
+    clean.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert runtime.cache_folder() == pathlib.Path("/somewhere/jaxstyle/compiled")
+    clean.setenv("JAX_COMPILATION_CACHE_DIR", "/of/jax")
+    assert runtime.cache_folder() == pathlib.Path("/of/jax")
+    clean.setenv("JAXSTYLE_COMPILATION_CACHE", "1")
+    assert runtime.cache_folder() == pathlib.Path("/of/jax")
+    clean.setenv("JAXSTYLE_COMPILATION_CACHE", "~/mine")
+    assert runtime.cache_folder() == tmp_path / "mine"
+
+
+def test_a_user_without_a_home_has_no_cache(clean):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    clean.setattr(pathlib.Path, "home", homeless)
+    assert runtime.cache_folder() is None
+    assert not runtime.keep_compiled_programs(None)
+
+
+PROGRAM = """
+from jaxstyle import runtime
+runtime.setup()
+import jax
+events = []
+jax.monitoring.register_event_listener(lambda name, **_: events.append(name.rsplit("/", 1)[-1]))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # however fast this machine is
+result = jax.jit(lambda x: x * 2 + 1)(3.0)
+print(json.dumps([jax.config.jax_compilation_cache_dir, float(result), events.count("cache_hits")]))
+"""
+
+
+def test_a_second_process_finds_the_programs_of_the_first(repository, tmp_path):
+    folder = tmp_path / "new" / "cache"
+    runs = []
+    for _ in range(2):
+        runs.append(_run(PROGRAM, repository, JAXSTYLE_COMPILATION_CACHE=str(folder)))
+        # Beside the programs lie records of when they were used last.
+        runs[-1].append(sorted(file.name for file in folder.glob("*-cache")))
+    (where, result, hits, files), (_, again, more_hits, more_files) = runs
+    assert (where, result, again) == (str(folder), 7.0, 7.0)
+    assert files and files == more_files
+    assert hits == 0 and more_hits == len(files)
+
+
+def test_a_folder_that_cannot_be_made_or_written_does_not_stop_anyone(repository, tmp_path):
+    (tmp_path / "file").touch()
+    environment = {"JAXSTYLE_COMPILATION_CACHE": str(tmp_path / "file" / "cache")}
+    assert _run(PROGRAM, repository, **environment) == [None, 7.0, 0]
+
+
+def test_a_read_only_folder_is_not_used(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    assert not runtime.keep_compiled_programs(tmp_path)
