@@ -1,9 +1,9 @@
-"""Paint the style picture that ships, `jaxstyle/assets/starry.jpg`: a night over a lake, in strokes.
+"""Paint the style picture that ships, `jaxstyle/assets/starry.jpg`: a night over a lake.
 
     python launch.py --config configs/paint_starry.py
 
-About ten seconds on one CPU core; the result is `WORKDIR/starry.jpg`. The same seed and size give the
-same pixels; another seed gives other strokes. The variant `smoke` paints it at stamp size.
+About ten seconds on one CPU core; the result is `WORKDIR/starry.jpg`. The same seed and size give
+the same pixels; another seed gives other strokes. The variant `smoke` paints it at stamp size.
 """
 
 import ml_collections

@@ -175,4 +175,5 @@ def _reference(config: ml_collections.ConfigDict) -> None:
     config.style.normalize = "johnson_code"
     config.content.normalize = "johnson_code"
     config.tv.kind = "johnson_code"
+    config.tv.weight = 4 * 1e-6 * 255**2  # their code adds it to each image, not to the batch's mean
     config.network.norm = "instance"

@@ -8,8 +8,9 @@ pine: broad dark ones, a packed layer, then lights. Bristles leave *relief*, lit
 Points are complex numbers x + iy in units of the picture's height (the scene is 1.28 wide, 1 high,
 y downward), so every size shows the same strokes; another aspect ratio stretches the scene.
 
-`configs/paint_starry.py` is its recipe. One core needs about ten seconds. A seed gives the same pixels, bit for bit, on the same NumPy,
-SciPy, Pillow, and kind of processor. The picture is dedicated to the public domain (CC0 1.0).
+`configs/paint_starry.py` is its recipe. One core needs about ten seconds. A seed gives the same
+pixels, bit for bit, on the same NumPy, SciPy, Pillow, and kind of processor. The picture is
+dedicated to the public domain (CC0 1.0).
 """
 
 import pathlib

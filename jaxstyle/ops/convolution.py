@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxstyle.ops import winograd
 from jaxstyle.ops.formulation import cpu_formulation
 from jaxstyle.ops.padding import pad2d
 from jaxstyle.types import Array, InputError, unknown_choice
@@ -254,6 +255,8 @@ def _convolve_cpu(x: Array, kernel: Array, stride: int, widths: _Widths) -> Arra
         return jnp.einsum("nhwi,io->nhwo", x, kernel[0, 0])
     if c_out <= _FEW and k_w >= 3 and stride == 1:
         return _convolve_by_blocks(x, kernel, widths)
+    if winograd.pays(x, kernel, stride, widths):
+        return winograd.convolve(x, kernel, widths)
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), widths, dimension_numbers=_DIMENSIONS
     )
@@ -270,6 +273,8 @@ def _convolve_backward(
 ) -> tuple[Array, Array]:
     x, kernel = saved
     by_input = _input_gradient(g, kernel, stride, widths, x.shape)
+    if winograd.pays(x, kernel, stride, widths):
+        return by_input, winograd.kernel_gradient(x, g, kernel.shape[0], widths)
     return by_input, _kernel_gradient(x, g, kernel.shape, stride, widths)
 
 

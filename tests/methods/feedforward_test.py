@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstyle import networks
+from jaxstyle import networks, ops
 from jaxstyle.methods import StyleModel, stylize
 from jaxstyle.types import InputError
 
@@ -16,6 +16,14 @@ from jaxstyle.types import InputError
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 paint = jit(stylize, static_argnames=("preserve_color",))
 draw = jit(networks.init, static_argnums=1)
+
+
+@pytest.fixture(autouse=True)
+def plain():
+    """The shorter programs; that both formulations agree is for the tests of `ops` to say."""
+    with ops.formulation("plain"):
+        yield
+
 
 SMALL = networks.TransformerConfig(widths=(4, 6), blocks=1, outer_kernels=(5, 5))
 
@@ -49,9 +57,10 @@ def test_every_size_comes_back(padding, shape):
     assert (result.shape, result.dtype) == (image.shape, jnp.float32)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 37), (33, 47)])
-@pytest.mark.parametrize("padding", ["reflect", "same"])
-def test_values_are_finite_and_in_range(padding, shape):
+@pytest.mark.parametrize(
+    ("shape", "padding"), [((1, 1), "reflect"), ((1, 37), "same"), ((33, 47), "reflect")]
+)
+def test_values_are_finite_and_in_range(shape, padding):
     model = _model(dataclasses.replace(SMALL, padding=padding, output="linear"))
     result = np.asarray(paint(model, _picture(*shape)))
     assert np.isfinite(result).all() and result.min() >= 0 and result.max() <= 1
@@ -65,16 +74,16 @@ FRAMES = {
     "reflect": {"padding": "reflect"},
     "replicate": {"padding": "replicate"},
     "zero": {"padding": "zero"},
-    "same, transposed": {"padding": "same", "upsampling": "transposed"},
+    # As wide a view as that of published networks: what the border does reaches 50 pixels far.
+    "same, transposed": {"padding": "same", "upsampling": "transposed", "blocks": 5},
     "reflect_start, transposed": {"padding": "reflect_start", "upsampling": "transposed"},
 }
 
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_no_frame(name):
-    config = networks.TransformerConfig(
-        widths=(4, 5, 6), blocks=1, outer_kernels=(5, 5), **FRAMES[name]
-    )
+    small = {"widths": (4, 5, 6), "blocks": 1, "outer_kernels": (5, 5)}
+    config = networks.TransformerConfig(**(small | FRAMES[name]))
     model = _model(config)
     image = jnp.broadcast_to(_picture(53, 1), (53, 53, 3))
     for columns in (False, True):
