@@ -43,16 +43,29 @@ def main(argv: list[str]) -> int:
         return _run(rest[1:])
     except (InputError, flags.Error) as error:
         return _refuse(error)
-    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    except (
+        AttributeError,
+        ImportError,
+        KeyError,
+        OSError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ) as error:
         if not _while_parsing(error):
             raise
         return _refuse(error)
 
 
 def _refuse(error: BaseException) -> int:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text, cause = str(error), error.args[0] if error.args else None
+    if isinstance(cause, KeyError):  # an override's key, then perhaps a line with a similar one
+        text = "the config has no key " + "; ".join(str(cause.args[0]).splitlines())
+    elif isinstance(error, KeyError):
+        text = str(cause)  # without the quotes that it puts around a message
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     # ml_collections puts a whole traceback into the message; what it means is in its last line.
-    message = lines[-1] if "Traceback" in str(error) else " ".join(lines)
+    message = lines[-1] if "Traceback" in text else " ".join(lines)
     print(f"error: {message.removeprefix('ValueError: ')}", file=sys.stderr)
     return 2
 

@@ -29,6 +29,7 @@ import numpy as np  # noqa: E402
 from jaxstyle import features, metrics  # noqa: E402
 from jaxstyle.data import open_photos  # noqa: E402
 from jaxstyle.io import images, models  # noqa: E402
+from jaxstyle.io.paintings import painting_file  # noqa: E402
 from jaxstyle.methods import stylize  # noqa: E402
 from jaxstyle.reporting.contact_sheet import contact_sheet  # noqa: E402
 from jaxstyle.weights import load_weights  # noqa: E402
@@ -85,9 +86,7 @@ def _parse() -> argparse.Namespace:
 
 
 def _style(image: str) -> np.ndarray:
-    from experiments.train_feedforward import style_file
-
-    return images.read(style_file(image)).pixels
+    return images.read(painting_file(image)).pixels
 
 
 def _photos(args: argparse.Namespace) -> list[jax.Array]:

@@ -17,8 +17,11 @@ import argparse
 import functools
 import json
 import pathlib
+import sys
 
-from jaxstyle import runtime
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from jaxstyle import runtime  # noqa: E402
 
 runtime.setup()
 
@@ -28,9 +31,11 @@ import matplotlib.figure  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
+from experiments import train_feedforward  # noqa: E402
 from jaxstyle import losses  # noqa: E402
 from jaxstyle.data import open_photos  # noqa: E402
 from jaxstyle.io import images, models  # noqa: E402
+from jaxstyle.io.paintings import painting_file  # noqa: E402
 from jaxstyle.methods import stylize  # noqa: E402
 from jaxstyle.training import feedforward  # noqa: E402
 from jaxstyle.weights import load_weights  # noqa: E402
@@ -39,14 +44,12 @@ from jaxstyle.weights import load_weights  # noqa: E402
 def main() -> None:
     """Print the comparison and plot it."""
     args = _parse()
-    from experiments import train_feedforward
-
     folder = pathlib.Path(args.workdir)
     config = _config(folder)
     perception = load_weights(config.features.name, config.features.weights)
     problem, weights = train_feedforward.problem_of(config, perception.network)
     style = images.resize_shorter(
-        images.read(train_feedforward.style_file(config.style.image)).pixels, config.style.size
+        images.read(painting_file(config.style.image)).pixels, config.style.size
     )
     targets = feedforward.style_targets(problem, perception.params, jnp.asarray(style))
 

@@ -54,26 +54,26 @@ def _default() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.experiment = "train_feedforward"
     config.seed = 0
-    config.steps = 1300
+    config.steps = 1200
 
     config.style = ml_collections.ConfigDict()
     config.style.image = "starry"  # our own painting, or any file
-    config.style.size = 256  # shorter side, pixels
+    config.style.size = 384  # shorter side, pixels
     config.style.layers = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-    config.style.layer_weights = ()  # () weighs all alike
+    config.style.layer_weights = (1.0, 1.2, 1.2, 1.0, 0.6)  # () weighs all alike
     config.style.statistic = "moments"  # or gram
     config.style.normalize = "scale_free"
-    config.style.weight = 3.0
+    config.style.weight = 4.5
 
     config.content = ml_collections.ConfigDict()
-    config.content.layers = ("relu4_1",)
+    config.content.layers = ("relu3_3", "relu4_1")
     config.content.layer_weights = ()
     config.content.normalize = "scale_free"
-    config.content.weight = 1.0
+    config.content.weight = 2.0
 
     config.tv = ml_collections.ConfigDict()
     config.tv.kind = "mean"  # or l1
-    config.tv.weight = 0.3
+    config.tv.weight = 4.0
 
     config.features = ml_collections.ConfigDict()
     config.features.name = "embedded"  # or vgg16, vgg19
@@ -103,7 +103,7 @@ def _default() -> ml_collections.ConfigDict:
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.schedule = "one_cycle"  # or cosine, constant
-    config.optimizer.learning_rate = 2e-3  # its peak
+    config.optimizer.learning_rate = 5e-3  # its peak
 
     config.log_every = 20
     config.checkpoint = ml_collections.ConfigDict()
@@ -135,6 +135,7 @@ def _full(config: ml_collections.ConfigDict) -> None:
     config.steps = 40_000
     config.style.size = 384
     config.style.layers = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+    config.style.layer_weights = ()
     config.content.layers = ("relu3_3",)
     config.features.name = "vgg16"
     config.data.size = 256
@@ -154,6 +155,7 @@ def _paper(config: ml_collections.ConfigDict) -> None:
     config.style.normalize = "johnson"
     config.style.weight = 4 * 5.0  # 5 for each layer
     config.content.layers = ("relu2_2",)
+    config.content.weight = 1.0
     config.content.normalize = "johnson"
     config.tv.kind = "johnson"
     config.tv.weight = 1e-6 * 255**2  # of pixels in [0, 255]; here they are in [0, 1]
@@ -175,5 +177,5 @@ def _reference(config: ml_collections.ConfigDict) -> None:
     config.style.normalize = "johnson_code"
     config.content.normalize = "johnson_code"
     config.tv.kind = "johnson_code"
-    config.tv.weight = 4 * 1e-6 * 255**2  # their code adds it to each image, not to the batch's mean
+    config.tv.weight = 4 * 1e-6 * 255**2  # their code adds it to each image, not to the mean
     config.network.norm = "instance"

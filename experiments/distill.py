@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from jaxstyle import features, trainer, training, workdir
-from jaxstyle.data import make_batches, open_photos
+from jaxstyle.data import PhotoBatches, make_batches, open_photos
 from jaxstyle.reporting.plots import loss_plot
 from jaxstyle.training import distillation, optimizers
 from jaxstyle.weights import formats, load_weights
@@ -29,11 +29,22 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
     Returns:
       0 when finished, 128 + signal when interrupted.
     """
+    # Wrong settings show in these lines, before a folder is made.
+    trainer.check_counts(
+        **{
+            "steps": config.steps,
+            "log_every": config.log_every,
+            "checkpoint.every": config.checkpoint.every,
+            "checkpoint.keep": config.checkpoint.keep,
+        }
+    )
     student = features.network(config.student)
-    train = _prepare(config, student)  # wrong settings show here, before a folder is made
+    train, batches = _prepare(config, student)
     with workdir.claim(folder, config.to_dict()) as claim:
         print(f"work folder: {claim.path} (the same command continues there)", flush=True)
         outcome = train(workdir=claim.path)
+        if batches.skipped.summary():
+            print(batches.skipped.summary(), flush=True)
         if outcome.signal is not None:
             return 128 + outcome.signal
         _save(config, claim.path, student, outcome.state)
@@ -42,8 +53,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
 
 def _prepare(
     config: ml_collections.ConfigDict, student: features.Network
-) -> Callable[..., trainer.Outcome[training.TrainState]]:
-    """Return the training run, ready but for its work folder."""
+) -> tuple[Callable[..., trainer.Outcome[training.TrainState]], PhotoBatches]:
+    """Return the training run, ready but for its work folder, and its data."""
     teachers = [_teacher(part, config.seed) for part in config.teachers.values()]
     blank = jax.ShapeDtypeStruct((1, config.data.size, config.data.size, 3), jnp.float32)
     maps = jax.eval_shape(functools.partial(distillation.targets, teachers), blank)
@@ -53,25 +64,27 @@ def _prepare(
         config.optimizer.learning_rate, schedule="cosine", steps=config.steps
     )
     step = distillation.make_step(teachers, student, optimizer, config.seed)
-    return functools.partial(
+    batches = make_batches(
+        open_photos(config.data.photos),
+        size=config.data.size,
+        batch=config.data.batch,
+        seed=config.seed,
+        scale=config.data.scale,
+    )
+    train = functools.partial(
         trainer.train,
         functools.partial(
             jax.jit(step, donate_argnums=0), params=[teacher.params for teacher in teachers]
         ),
         training.create(params, optimizer, metrics=("loss", *channels)),
-        make_batches(
-            open_photos(config.data.photos),
-            size=config.data.size,
-            batch=config.data.batch,
-            seed=config.seed,
-            scale=config.data.scale,
-        ),
+        batches,
         steps=config.steps,
         batch_size=config.data.batch,
         log_every=config.log_every,
         checkpoint_every=config.checkpoint.every,
         keep=config.checkpoint.keep,
     )
+    return train, batches
 
 
 def _teacher(part: ml_collections.ConfigDict, seed: int) -> distillation.Teacher:

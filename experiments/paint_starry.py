@@ -367,7 +367,7 @@ def light(canvas: Array) -> Array:
 def age(color: Array) -> Array:
     """Narrow the range to that of oil on canvas: less light and dark, less color, no gray."""
     luminance = (color @ [0.299, 0.587, 0.114])[..., None]
-    return 0.3 + 0.7 * (luminance - 0.3) + 0.65 * (color - luminance)
+    return 0.3 + 0.62 * (luminance - 0.3) + 0.6 * (color - luminance)
 
 
 def paint(height: int, width: int, seed: int = 7) -> Array:

@@ -5,7 +5,6 @@ WORKDIR afterwards holds `model/` (what `python -m jaxstyle stylize` takes), `st
 """
 
 import functools
-import importlib.resources
 import math
 import pathlib
 import time
@@ -17,8 +16,9 @@ import ml_collections
 import numpy as np
 
 from jaxstyle import checkpoints, features, losses, networks, trainer, training, workdir
-from jaxstyle.data import PhotoBatches, Photos, make_batches, open_photos
+from jaxstyle.data import PhotoBatches, Photos, UnreadablePhoto, make_batches, open_photos
 from jaxstyle.io import images, models
+from jaxstyle.io.paintings import painting_file
 from jaxstyle.methods import StyleModel, stylize
 from jaxstyle.reporting.contact_sheet import contact_sheet
 from jaxstyle.reporting.plots import loss_plot
@@ -37,8 +37,11 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
     Returns:
       0 when finished, 128 + signal when interrupted.
     """
+    # Wrong settings show in these lines, before a folder is made and long before the samples' turn.
+    _check_counts(config)
     network = networks.TransformerConfig(**config.network)
-    train, batches = _prepare(config, network)  # wrong settings show here, before a folder is made
+    samples = open_photos(config.samples.photos)
+    train, batches = _prepare(config, network)
     with workdir.claim(folder, config.to_dict()) as claim:
         print(f"work folder: {claim.path} (the same command continues there)", flush=True)
         outcome = train(workdir=claim.path)
@@ -48,14 +51,38 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
             return 128 + outcome.signal
         model = StyleModel({"params": outcome.state.params, **outcome.state.extra}, network)
         _save(config, claim.path, model, outcome)
-        _show(config, claim.path, model)
+        _show(config, claim.path, model, samples)
     return 0
+
+
+def _check_counts(config: ml_collections.ConfigDict) -> None:
+    trainer.check_counts(
+        **{
+            "steps": config.steps,
+            "log_every": config.log_every,
+            "checkpoint.every": config.checkpoint.every,
+            "checkpoint.keep": config.checkpoint.keep,
+            "style.size": config.style.size,
+            "samples.count": config.samples.count,
+            "samples.size": config.samples.size,
+        }
+    )
 
 
 def _prepare(
     config: ml_collections.ConfigDict, network: networks.TransformerConfig
 ) -> tuple[Callable[..., trainer.Outcome[training.TrainState]], PhotoBatches]:
     """Return the training run, ready but for its work folder, and its data."""
+    batches = make_batches(
+        open_photos(config.data.photos),
+        size=config.data.size,
+        batch=config.data.batch,
+        seed=config.seed,
+        flip=config.data.flip,
+        scale=config.data.scale,
+        workers=config.data.workers,
+    )
+    picture = _style_picture(config)
     perception = load_weights(config.features.name, config.features.weights)
     problem, weights = problem_of(config, perception.network)
     optimizer = optimizers.adam(
@@ -66,22 +93,17 @@ def _prepare(
     if config.checkpoint.restore:
         params = _restored(config.checkpoint.restore, params)
     state = training.create(params, optimizer, metrics=("loss", *weights), extra=variables)
-    style = feedforward.style_targets(problem, perception.params, _style_picture(config))
+    prepare = jax.jit(functools.partial(feedforward.style_targets, problem))  # 4x faster compiled
+    style = prepare(perception.params, picture)
     step = functools.partial(
         jax.jit(feedforward.make_step(problem, network, optimizer), donate_argnums=0),
         perception=perception.params,
         style=style,
         weights=weights,
     )
-    batches = make_batches(
-        open_photos(config.data.photos),
-        size=config.data.size,
-        batch=config.data.batch,
-        seed=config.seed,
-        flip=config.data.flip,
-        scale=config.data.scale,
-        workers=config.data.workers,
-    )
+    # Computes nothing, but shows a layer or a size that does not fit; the run reuses the trace.
+    shape = (config.data.batch, config.data.size, config.data.size, 3)
+    jax.eval_shape(step, state, jax.ShapeDtypeStruct(shape, jnp.uint8))
     train = functools.partial(
         trainer.train,
         step,
@@ -125,15 +147,8 @@ def problem_of(
 
 
 def _style_picture(config: ml_collections.ConfigDict) -> jax.Array:
-    picture = images.read(style_file(config.style.image)).pixels
+    picture = images.read(painting_file(config.style.image)).pixels
     return jnp.asarray(images.resize_shorter(picture, config.style.size))
-
-
-def style_file(image: str) -> pathlib.Path:
-    """Return the file of a style picture: a path, or 'starry' for the painting that ships."""
-    if image == "starry" and not pathlib.Path(image).exists():
-        return pathlib.Path(str(importlib.resources.files("jaxstyle") / "assets/starry.jpg"))
-    return pathlib.Path(image).expanduser()
 
 
 def _restored(where: str, params: dict) -> dict:
@@ -162,23 +177,34 @@ def _save(
     loss_plot(folder / trainer.METRICS_FILE, folder / "loss.png", title=str(config.style.image))
 
 
-def _show(config: ml_collections.ConfigDict, folder: pathlib.Path, model: StyleModel) -> None:
+def _show(
+    config: ml_collections.ConfigDict, folder: pathlib.Path, model: StyleModel, photos: Photos
+) -> None:
     """Stylize sample photographs, each a file and all on one sheet, and say where things are."""
-    photos = open_photos(config.samples.photos)
-    names = [photos.names[i] for i in _spread(photos, config.samples.count)]
     painting = np.asarray(_style_picture(config))
     paint = jax.jit(stylize)
     (folder / "stylized").mkdir(exist_ok=True)
-    rows, began = [], time.monotonic()
-    for name in names:
-        pixels = photos[photos.names.index(name)].astype(np.float32) / 255
+    pairs: list[list[np.ndarray]] = []
+    began = time.monotonic()
+    for index in _spread(photos, config.samples.count):
+        try:
+            pixels = photos[index].astype(np.float32) / 255
+        except UnreadablePhoto as error:
+            print(error, flush=True)
+            continue
         photo = images.resize_shorter(pixels, config.samples.size)
         painted = np.asarray(paint(model, jnp.asarray(photo)))
-        images.write(folder / "stylized" / f"{pathlib.Path(name).stem}.png", painted)
-        rows.append([photo, painted])
-    rows[0].append(painting)
-    contact_sheet(rows, folder / "contact_sheet.png", column_labels=["photo", "stylized", "style"])
-    print(f"stylized {len(names)} photographs in {time.monotonic() - began:.1f} s")
+        images.write(folder / "stylized" / _file_name(photos, index), painted)
+        pairs.append([photo, painted])
+    if not pairs:
+        raise InputError(
+            f"none of the sample photographs of {photos.where} can be used; "
+            "the model is trained and saved."
+        )
+    rows = [sum(pairs[i : i + 2], []) for i in range(0, len(pairs), 2)]
+    labels = ["photo", "stylized"] * (len(rows[0]) // 2)
+    contact_sheet([*rows, [painting]], folder / "contact_sheet.png", column_labels=labels)
+    print(f"stylized {len(pairs)} photographs in {time.monotonic() - began:.1f} s")
     for what, where in {
         "model": "model",
         "pictures": "stylized",
@@ -191,6 +217,13 @@ def _show(config: ml_collections.ConfigDict, folder: pathlib.Path, model: StyleM
     print(
         f"next: python -m jaxstyle stylize PHOTO --model {folder / 'model'} --out OUT", flush=True
     )
+
+
+def _file_name(photos: Photos, index: int) -> str:
+    """Name a photograph's result, with a number where an earlier photograph has the name."""
+    stems = [pathlib.PurePosixPath(name).stem for name in photos.names[: index + 1]]
+    earlier = stems[:-1].count(stems[-1])
+    return f"{stems[-1]}-{earlier + 1}.png" if earlier else f"{stems[-1]}.png"
 
 
 def _spread(photos: Photos, count: int) -> list[int]:

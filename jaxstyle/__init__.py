@@ -34,3 +34,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'jaxstyle' has no attribute '{name}'")
     module = importlib.import_module(_PUBLIC[name])
     return module if name in _ROOMS else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

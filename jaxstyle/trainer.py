@@ -146,7 +146,7 @@ def train(
       (50, 2.49)
     """
     began = time.monotonic()
-    _check_counts(steps=steps, log_every=log_every, checkpoint_every=checkpoint_every)
+    check_counts(steps=steps, log_every=log_every, checkpoint_every=checkpoint_every)
     with _explained(batch_size):
         run = _Run(step_fn, state, pathlib.Path(workdir), steps, keep, on_checkpoint)
     resumed_from = run.step if run.step else None
@@ -351,7 +351,15 @@ def _explained(batch_size: int) -> Iterator[None]:
         ) from error
 
 
-def _check_counts(**counts: int) -> None:
+def check_counts(**counts: int) -> None:
+    """Refuse settings that count something and are below 1; before a folder is made, best of all.
+
+    Raises:
+      InputError: naming the first.
+
+    Example:
+      >>> check_counts(steps=100, log_every=10)
+    """
     for name, count in counts.items():
         if count < 1:
             raise InputError(f"{name} is {count}; it must be at least 1.")

@@ -7,6 +7,8 @@ import pathlib
 import jax
 import pytest
 
+from jaxstyle import ops
+
 LIBRARY = pathlib.Path(__file__).resolve().parent.parent / "jaxstyle"
 
 
@@ -28,10 +30,11 @@ def test_examples_are_found():
 
 @pytest.fixture
 def quick():
-    """Compile fast, not well: an example is run once, on next to nothing."""
+    """Compile little and fast, not well: an example is run once, on next to nothing."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
-    yield
+    with ops.formulation("plain"):
+        yield
     jax.config.update("jax_disable_most_optimizations", before)
 
 

@@ -99,6 +99,8 @@ def make_batches(
       (4, 32, 32, 3)
       >>> batches.close()
     """
+    if len(scale) != 2:
+        raise InputError(f"scale {tuple(scale)} must be two numbers, e.g. (1.0, 1.5).")
     low, high = scale
     settings = stream.Settings(
         # Python's own numbers, because a position is saved as JSON.

@@ -62,7 +62,8 @@ class TransformerConfig:
       input_mean: subtracted from the three channels on entry, in units of `value_range`.
       output_scale: multiplies what `output` gives, in units of `value_range`.
       output_mean: added to the three channels after that, in units of `value_range`.
-      kernel_init: 'he' (truncated normal of variance 2 / fan-in), 'torch' (PyTorch's default,
+      kernel_init: 'he' (truncated normal of variance 2 / fan-in, a tenth of the deviation for the
+        last kernel: pictures start in the middle of their range), 'torch' (PyTorch's default,
         uniform within 1 / sqrt(fan-in)), 'normal' or 'truncated_normal' (cut at two deviations),
         both of deviation `kernel_init_std`. Biases start at 0.
       kernel_init_std: see `kernel_init`: 0.01 is Magenta's, 0.1 lengstrom's.

@@ -49,7 +49,7 @@ def _redraw(params: dict[str, Any], leaf_name: str, draw: Any, config: Transform
 
 
 def _standard(key: Array, count: int, config: TransformerConfig) -> Array:
-    """Numbers whose spread `_deviation` sets; of variance 1 except for 'truncated_normal'."""
+    """Numbers for `_deviation` to scale; of variance 1 except for 'truncated_normal'."""
     shape = (count,)
     match config.kernel_init:
         case "he":
@@ -67,5 +67,9 @@ def _standard(key: Array, count: int, config: TransformerConfig) -> Array:
 def _deviation(path: list[str], shape: tuple[int, ...], config: TransformerConfig) -> float:
     transposed = config.upsampling == "transposed" and path[0].startswith("decoder")
     fan_in = shape[0] * shape[1] * (shape[3] if transposed else shape[2])
-    rules = {"he": math.sqrt(2 / fan_in), "torch": math.sqrt(1 / (3 * fan_in))}
-    return rules.get(config.kernel_init, config.kernel_init_std)
+    if config.kernel_init == "he":
+        # At full size the last kernel drives the sigmoid far into saturation, color by color, and
+        # training spends its first steps on undoing that.
+        gain = 0.1 if path[0] == "output" else 1.0
+        return gain * math.sqrt(2 / fan_in)
+    return math.sqrt(1 / (3 * fan_in)) if config.kernel_init == "torch" else config.kernel_init_std

@@ -102,12 +102,8 @@ def _widen(x: Array) -> Array:
 
 
 def _mean(x: Array, *, batch: bool) -> Array:
-    """Mean over width, then height, then (for a batch) the leading dimensions, all kept as 1.
-
-    One axis at a time: on a CPU, XLA spreads a sum over its threads only along what is left.
-    """
-    mean = jnp.mean(jnp.mean(x, axis=-2, keepdims=True), axis=-3, keepdims=True)
-    return jnp.mean(mean, axis=tuple(range(x.ndim - 3)), keepdims=True) if batch else mean
+    """Mean over height and width, and for a batch over the leading dimensions, all kept as 1."""
+    return jnp.mean(x, axis=tuple(range(x.ndim - 1)) if batch else (-3, -2), keepdims=True)
 
 
 def _affine(centered: Array, variance: Array, scale: Array, bias: Array, epsilon: float) -> Array:

@@ -329,9 +329,9 @@ def _kernel_gradient(
 ) -> Array:
     """Gradient by kernel `[k_h, k_w, c_in, c_out]`: a convolution that sums over the positions.
 
-    The input with its channels as the batch is convolved with the cotangent as a large kernel, whose
-    input channels are the images. Both are written out in that layout, so that it is a forward
-    convolution like any other: 2-4 times faster than one matrix product per tap.
+    The input with its channels as the batch is convolved with the cotangent as a large kernel,
+    whose input channels are the images. Both are written out in that layout, so that it is a
+    forward convolution like any other: 2-4 times faster than one matrix product per tap.
     """
     k_h, k_w, _, c_out = shape
     x = pad2d(x, widths, "zero")

@@ -7,9 +7,9 @@ polynomials, tile and kernel are multiplied by their values at six points: `B` t
     Y = A [(G K G^T) * (B X B^T)] A^T.
 
 For a 3x3 kernel that is 36 products for each pair of channels, where the definition has 144. Over
-all tiles they are 36 matrix products, which a CPU runs at full speed; what the transforms move stays
-in the cache, because the map is worked through in strips. The gradient by the input is the same with
-the flipped kernel, the gradient by the kernel is
+all tiles they are 36 matrix products, which a CPU runs at full speed; what the transforms move
+stays in the cache, because the map is worked through in strips. The gradient by the input is the
+same with the flipped kernel, the gradient by the kernel is
 
     dK = G^T [sum over tiles of (B X B^T) * (A^T dY A)] G.
 
@@ -26,7 +26,7 @@ References:
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -252,6 +252,6 @@ def _combine(matrix: np.ndarray, parts: Sequence[Array], axis: int) -> Array:
     """Stack one sum of parts for each row of a matrix: written out, it has no zeros to multiply."""
     sums = []
     for row in matrix:
-        terms = [part * float(c) if c != 1 else part for c, part in zip(row, parts, strict=True) if c]
-        sums.append(functools.reduce(jnp.add, terms))
+        used = [(float(c), part) for c, part in zip(row, parts, strict=True) if c]
+        sums.append(functools.reduce(jnp.add, [p if c == 1 else p * c for c, p in used]))
     return jnp.stack(sums, axis)

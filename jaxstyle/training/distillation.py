@@ -16,7 +16,7 @@ import optax
 
 from jaxstyle import features
 from jaxstyle.training.state import TrainState
-from jaxstyle.types import Array, Params
+from jaxstyle.types import Array, InputError, Params, unknown_choice
 
 # Shares of the images that are perturbed in each way, and how far.
 _MIXED, _NOISY, _RECOLORED = 0.15, 0.15, 0.15
@@ -49,7 +49,14 @@ def targets(teachers: Sequence[Teacher], image: Array) -> dict[str, Array]:
 
     Returns:
       `{layer: [b, h', w', c]}`.
+
+    Raises:
+      InputError: a layer is taught twice, or a teacher does not have it.
     """
+    taught = [layer for teacher in teachers for layer in teacher.layers]
+    twice = sorted({layer for layer in taught if taught.count(layer) > 1})
+    if twice:
+        raise InputError(f"{twice[0]} is taught twice; name each layer once, at one teacher.")
     maps: dict[str, Array] = {}
     for teacher in teachers:
         maps |= features.features(
@@ -100,7 +107,14 @@ def initialize(
 
     Returns:
       `{'student': ..., 'readout': {layer: {'kernel': [c_student, c_teacher], 'bias': ...}}}`.
+
+    Raises:
+      InputError: a layer that is not one of the student's relu layers.
     """
+    shared = tuple(name for name in student.layers if name.startswith("relu"))
+    for layer in channels:
+        if layer not in shared:
+            raise unknown_choice(f"relu layer of {student.name}", layer, shared)
     student_key, *keys = jax.random.split(key, 1 + len(channels))
     params = features.initialize(student_key, student)
     readout = {}

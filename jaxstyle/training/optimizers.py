@@ -1,5 +1,7 @@
 """Optimizers of training runs, by name."""
 
+import math
+
 import optax
 
 from jaxstyle.types import InputError, unknown_choice
@@ -15,19 +17,18 @@ def adam(
     Args:
       learning_rate: constant, or the peak.
       schedule: 'constant' (Johnson et al. 2016), or 'one_cycle': from 1/25 of the peak up to it
-      over
-        the first three tenths of the run and down to almost nothing, both along a cosine (Smith,
-        Topin, Super-Convergence, 2018), which suits short runs; 'cosine': up within 200 steps, then
-        down along a cosine.
+        over the first three tenths of the run and down to almost nothing, both along a cosine
+        (Smith, Topin, Super-Convergence, 2018), which suits short runs; 'cosine': from 0 straight
+        up within 200 steps (a quarter of a run below 800), then down along a cosine.
       steps: of the whole run; for the schedules that have an end.
 
     Raises:
-      InputError: unknown schedule, or a learning rate that is not positive.
+      InputError: unknown schedule, or a learning rate that is not positive and finite.
 
     Example:
       >>> optimizer = adam(2e-3, schedule='one_cycle', steps=1300)
     """
-    if not learning_rate > 0:
+    if not 0 < learning_rate < math.inf:
         raise InputError(f"the learning rate is {learning_rate}; choose one above 0, e.g. 1e-3.")
     if schedule not in SCHEDULES:
         raise unknown_choice("schedule", schedule, SCHEDULES)

@@ -99,6 +99,8 @@ def test_kernels_follow_the_rule(rule, deviation, bound):
     fan_in = {"encoder_0": 243, "encoder_2": 288, "decoder_0": 576, "output": 1296}
     for layer, n in fan_in.items():
         kernel = found[f"{layer}/conv/kernel"]
+        if (rule, layer) == ("he", "output"):
+            kernel = 10 * kernel  # the last one starts small
         assert kernel.dtype == jnp.float32
         assert abs(kernel.std() / deviation(n) - 1) < 0.05, layer
         assert abs(kernel.mean()) < 0.05 * deviation(n)
@@ -134,7 +136,7 @@ def test_networks_can_be_drawn_in_a_stack():
     jax.tree.map(lambda many, one: close(many[1], one, rtol=1e-6, atol=1e-7), stack, single)
 
 
-def test_a_fresh_network_paints_mid_tones_and_every_parameter_has_a_gradient():
+def test_a_fresh_network_paints_mid_tones_and_learns_everywhere():
     config = TransformerConfig(widths=(8, 16, 32), blocks=2)
     image = jax.random.uniform(jax.random.key(1), (2, 32, 32, 3))
 
@@ -146,8 +148,10 @@ def test_a_fresh_network_paints_mid_tones_and_every_parameter_has_a_gradient():
     with ops.formulation("plain"):
         outcomes = [step(init(jax.random.key(seed), config)["params"]) for seed in range(4)]
     for gradient, result in outcomes:
-        assert 0.3 < result.mean() < 0.7
-        assert 0.02 < result.std() < 0.3
+        assert 0.45 < result.mean() < 0.55
+        assert 0.01 < result.std() < 0.1
         for name, leaf in leaves(gradient).items():
             assert np.isfinite(leaf).all()
-            assert np.abs(leaf).max() > 1e-6, name
+            # What a block adds to all positions alike, later normalizations subtract again.
+            idle = name.startswith("residual") and name.endswith("norm_2/bias")
+            assert (np.abs(leaf).max() > 1e-6) != idle, name

@@ -128,13 +128,28 @@ def test_every_format_gives_the_same_arrays(tmp_path, name):
             np.testing.assert_array_equal(value, expected[layer][part], err_msg=f"{layer} {part}")
 
 
-def test_torchvision_numbers_of_the_deeper_network(tmp_path):
-    """From the fourth convolution of block 3 on, VGG-16 and VGG-19 count differently."""
-    for numbers, last in (((14, 17), "conv4_1"), ((14, 16, 19), "conv4_1"), ((30, 28), "conv5_2")):
-        array = np.ones((3, 3, 3, 3), np.float32)
-        file = tmp_path / "some.safetensors"
-        safetensors.numpy.save_file({f"features.{n}.weight": array for n in (0, *numbers)}, file)
-        assert last in formats.read(file).convolutions, numbers
+@pytest.mark.parametrize("depths", [(2, 2, 3, 3, 3), (2, 2, 4, 4, 4)])
+def test_torchvision_numbers_every_module(tmp_path, depths):
+    """A convolution, its ReLU, and the pool after a block all count; each depth has its numbers."""
+    modules = []
+    for block, depth in enumerate(depths, 1):
+        for number in range(1, depth + 1):
+            modules += [f"conv{block}_{number}", "relu"]
+        modules.append("pool")
+    expected = {name: index for index, name in enumerate(modules) if name.startswith("conv")}
+    arrays = {f"features.{i}.bias": np.full(1, i, np.float32) for i in expected.values()}
+    safetensors.numpy.save_file(arrays, tmp_path / "all.safetensors")
+    found = formats.read(tmp_path / "all.safetensors").convolutions
+    assert {name: int(parts["bias"][0]) for name, parts in found.items()} == expected
+
+
+def test_torchvision_networks_with_other_modules_are_refused(tmp_path):
+    """With batch normalization the numbers mean other layers, and so would the weights."""
+    arrays = {f"features.{i}.bias": np.ones(1, np.float32) for i in (0, 1, 3, 4, 7)}
+    safetensors.numpy.save_file(arrays, tmp_path / "bn.safetensors")
+    with pytest.raises(InputError) as error:
+        formats.read(tmp_path / "bn.safetensors")
+    _one_sentence(error, "holds no VGG convolutions")
 
 
 def test_written_files_are_half_precision_and_always_the_same_bytes(tmp_path):
