@@ -29,7 +29,8 @@ def main(argv: list[str]) -> int:
     """Run the experiment that the flags name.
 
     Args:
-      argv: the command line, program name first.
+      argv: the command line, program name first; it must be `sys.argv`, where ml_collections looks
+        for overrides.
 
     Returns:
       The exit status: 0 done, 2 for something the user can correct, 128 + signal when interrupted.
@@ -81,8 +82,8 @@ def _run(rest: list[str]) -> int:
         raise InputError(f"there is no config file '{given.partition(':')[0]}'; check the path.")
     config = _CONFIG.value
     names = sorted(path.stem for path in (_ROOT / "experiments").glob("[!_]*.py"))
-    if config.experiment not in names:
-        raise unknown_choice("experiment", config.experiment, names)
+    if config.get("experiment") not in names:
+        raise unknown_choice("experiment", str(config.get("experiment")), names)
     experiment = importlib.import_module(f"experiments.{config.experiment}")
     return experiment.run(config, pathlib.Path(_WORKDIR.value or _default_workdir(config)))
 

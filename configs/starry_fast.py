@@ -54,22 +54,22 @@ def _default() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.experiment = "train_feedforward"
     config.seed = 0
-    config.steps = 1200
+    config.steps = 1300
 
     config.style = ml_collections.ConfigDict()
     config.style.image = "starry"  # our own painting, or any file
     config.style.size = 384  # shorter side, pixels
     config.style.layers = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-    config.style.layer_weights = (1.0, 1.2, 1.2, 1.0, 0.6)  # () weighs all alike
+    config.style.layer_weights = (1.0, 1.2, 1.2, 1.0, 0.6)  # shares, one a layer; () is alike
     config.style.statistic = "moments"  # or gram
     config.style.normalize = "scale_free"
     config.style.weight = 4.5
 
     config.content = ml_collections.ConfigDict()
     config.content.layers = ("relu3_3", "relu4_1")
-    config.content.layer_weights = ()
+    config.content.layer_weights = (0.6, 0.4)
     config.content.normalize = "scale_free"
-    config.content.weight = 2.0
+    config.content.weight = 2.5
 
     config.tv = ml_collections.ConfigDict()
     config.tv.kind = "mean"  # or l1
@@ -137,6 +137,7 @@ def _full(config: ml_collections.ConfigDict) -> None:
     config.style.layers = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
     config.style.layer_weights = ()
     config.content.layers = ("relu3_3",)
+    config.content.layer_weights = ()
     config.features.name = "vgg16"
     config.data.size = 256
     config.data.scale = (1.0, 1.5)

@@ -28,11 +28,13 @@ def plain():
 SMALL = networks.TransformerConfig(widths=(4, 6), blocks=1, outer_kernels=(5, 5))
 
 
-def _model(config=SMALL, seed=0, contrast=2.0):
-    """A network as initialized, its output made to differ more, or less, from place to place."""
+def _model(config=SMALL, seed=0, contrast=3.0):
+    """A random network whose output differs from place to place, however networks start."""
     variables = draw(jax.random.key(seed), config)
     last = variables["params"]["output"]["conv"]
-    last["kernel"] = last["kernel"] * contrast
+    shape = last["kernel"].shape
+    noise = np.random.default_rng(seed).normal(0, contrast / np.prod(shape[:3]) ** 0.5, shape)
+    last["kernel"] = jnp.asarray(noise, jnp.float32)
     return StyleModel(variables, config)
 
 
@@ -125,7 +127,7 @@ def test_strength_may_be_traced():
     lanes = jit(jax.vmap(lambda s: stylize(model, image, strength=s)))(strengths)
     for lane, strength in zip(lanes, strengths, strict=True):
         expected = paint(model, image, strength=strength)
-        np.testing.assert_allclose(lane, expected, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(lane, expected, rtol=0, atol=1e-5)
 
 
 def _color_differences(rgb):
@@ -137,7 +139,7 @@ def _color_differences(rgb):
 
 def test_preserve_color_takes_brightness_from_the_style_and_colors_from_the_picture():
     # Muted colors, so that no sum leaves [0, 1] and is cut.
-    model, image = _model(contrast=0.5), 0.5 + 0.1 * (_picture(33, 34) - 0.5)
+    model, image = _model(contrast=0.7), 0.5 + 0.1 * (_picture(33, 34) - 0.5)
     kept = paint(model, image, preserve_color=True)
     luma, colors = _color_differences(kept)
     painted_luma, painted_colors = _color_differences(paint(model, image))

@@ -1,0 +1,112 @@
+"""Time programs against each other: every variant in a process of its own, one call in turn.
+
+A machine that others use is slow at times; calls in turn see the same minutes, so their ratio means
+something where their seconds do not.
+"""
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+
+def serve(call: Callable[[], float]) -> None:
+    """Be a worker: warm up, then run `call` once for every line on stdin and answer its seconds.
+
+    Args:
+      call: does the work, waits for it, and returns a number that tells whether it is right (a
+        loss, a mean pixel).
+    """
+    began = time.perf_counter()
+    value = call()
+    warm_up = time.perf_counter() - began
+    call()
+    _answer(value=value, warm_up=warm_up)
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        call()
+        seconds = time.perf_counter() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        _answer(seconds=seconds, peak=peak * 1024)
+
+
+def _answer(**values: float) -> None:
+    print("@" + json.dumps(values), flush=True)
+
+
+def compare(
+    variants: Mapping[str, Sequence[str]], rounds: int, *, baseline: Callable[[str], bool]
+) -> dict[str, dict[str, float]]:
+    """Run the variants in turn and print a table.
+
+    Args:
+      variants: command line of each worker, by name.
+      rounds: calls of each.
+      baseline: which variants the others are compared with; the best of them counts as 1.
+
+    Returns:
+      For every variant its median, minimum and maximum seconds, peak bytes, warm-up seconds, the
+      ratio of its median and of its minimum to the best baseline's, and its value.
+    """
+    workers = {name: _start(command) for name, command in variants.items()}
+    ready = {name: _read(worker) for name, worker in workers.items()}
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    peaks: dict[str, float] = {}
+    for _ in range(rounds):
+        for name, worker in workers.items():
+            assert worker.stdin is not None
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+            answer = _read(worker)
+            times[name].append(answer["seconds"])
+            peaks[name] = answer["peak"]
+    for worker in workers.values():
+        worker.communicate()
+    best = {
+        kind: min(pick(times[name]) for name in variants if baseline(name))
+        for kind, pick in {"median": statistics.median, "min": min}.items()
+    }
+    table = {
+        name: {
+            "median": statistics.median(seconds),
+            "min": min(seconds),
+            "max": max(seconds),
+            "ratio_median": statistics.median(seconds) / best["median"],
+            "ratio_min": min(seconds) / best["min"],
+            "peak": peaks[name],
+            "warm_up": ready[name]["warm_up"],
+            "value": ready[name]["value"],
+        }
+        for name, seconds in times.items()
+    }
+    _print(table)
+    return table
+
+
+def _start(command: Sequence[str]) -> subprocess.Popen:
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _read(worker: subprocess.Popen) -> dict[str, float]:
+    assert worker.stdout is not None
+    for line in worker.stdout:
+        if line.startswith("@"):
+            return json.loads(line[1:])
+    raise SystemExit(f"a worker ended early: {' '.join(map(str, worker.args))}")
+
+
+def _print(table: Mapping[str, Mapping[str, float]]) -> None:
+    print(
+        f"{'':26s} {'median':>9s} {'min':>9s} {'max':>9s}  {'ratio':>6s} {'of min':>6s} "
+        f"{'peak':>8s} {'first call':>10s}  value"
+    )
+    for name, row in table.items():
+        print(
+            f"{name:26s} {row['median'] * 1e3:7.1f}ms {row['min'] * 1e3:7.1f}ms "
+            f"{row['max'] * 1e3:7.1f}ms  {row['ratio_median']:6.2f} {row['ratio_min']:6.2f} "
+            f"{row['peak'] / 2**20:5.0f}MiB {row['warm_up']:9.1f}s  {row['value']:.5f}"
+        )
+    sys.stdout.flush()

@@ -1,0 +1,103 @@
+"""Time one pass of the full-width network against PyTorch (CPU), in one interleaved run.
+
+    python benchmarks/stylize_speed.py --sizes 256 512 1024
+
+One picture at a time, float32. The column 'value' is the mean of the result: equal values mean
+equal work. PyTorch is measured eager and compiled, channels-last and contiguous, with its own
+allocator settings and with the ones jaxstyle uses, and under bfloat16 autocast for information.
+"""
+
+import argparse
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+import interleave  # noqa: E402
+from train_step import _nested  # noqa: E402
+
+VARIANTS = ("jaxstyle", "torch", "torch contiguous", "torch+malloc", "torch compile", "torch bf16")
+
+
+def main() -> None:
+    """Compare at each size, or be one of the workers."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sizes", type=int, nargs="*", default=(256, 512, 1024))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--variants", nargs="*", default=VARIANTS)
+    parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--arrays", default="", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        arrays = dict(np.load(args.arrays))
+        call = _jaxstyle(arrays) if args.worker == "jaxstyle" else _torch(arrays, args.worker)
+        return interleave.serve(call)
+    for size in args.sizes:
+        print(f"{size} px")
+        with tempfile.TemporaryDirectory() as folder:
+            file = str(pathlib.Path(folder) / "arrays.npz")
+            _write_arrays(size, file)
+            command = [sys.executable, __file__, "--arrays", file, "--worker"]
+            interleave.compare(
+                {name: [*command, name] for name in args.variants},
+                args.rounds,
+                baseline=lambda name: name.startswith("torch") and "bf16" not in name,
+            )
+    return None
+
+
+def _write_arrays(size: int, file: str) -> None:
+    import jax
+
+    from jaxstyle import networks
+
+    params = networks.init(jax.random.key(0), networks.TransformerConfig())["params"]
+    flat, _ = jax.tree.flatten_with_path({"net": params})
+    arrays = {jax.tree_util.keystr(k, simple=True, separator="/"): np.asarray(v) for k, v in flat}
+    photo = np.random.default_rng(0).random((size, size, 3), np.float32)
+    np.savez(file, photo=photo, **arrays)
+
+
+def _jaxstyle(arrays: dict):
+    from jaxstyle import runtime
+
+    runtime.setup(compilation_cache=False)
+    import jax
+    import jax.numpy as jnp
+
+    from jaxstyle import networks
+    from jaxstyle.methods import StyleModel, stylize
+
+    config = networks.TransformerConfig()
+    params = jax.tree.map(jnp.asarray, _nested(arrays, "net"))
+    model = StyleModel({"params": params}, config)
+    paint, photo = jax.jit(stylize), jnp.asarray(arrays["photo"])
+    return lambda: float(np.asarray(paint(model, photo)).mean())
+
+
+def _torch(arrays: dict, variant: str):
+    import torch
+    import torch_models
+
+    if "malloc" in variant:
+        torch_models.keep_freed_memory()
+    net = torch_models.Transformer(_nested(arrays, "net")).eval()
+    photo = torch.from_numpy(arrays["photo"]).permute(2, 0, 1)[None]
+    if "contiguous" in variant:
+        net, photo = net.to(memory_format=torch.contiguous_format), photo.contiguous()
+    else:
+        photo = photo.contiguous(memory_format=torch.channels_last)
+    run = torch.compile(net) if "compile" in variant else net
+
+    def call() -> float:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled="bf16" in variant):
+            return float(run(photo).clamp(0, 1).float().mean())
+
+    return call
+
+
+if __name__ == "__main__":
+    main()
