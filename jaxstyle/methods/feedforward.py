@@ -11,7 +11,6 @@ from jaxstyle.images.color import transfer_luminance
 from jaxstyle.types import Array, InputError, Params
 
 _SMALLEST = 32  # instance norm has nothing to average over in a smaller picture
-_MARGIN = 32  # hides the frame that networks without per-convolution reflection paint
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["config"])
@@ -64,8 +63,7 @@ def stylize(
     """
     _check(image, strength)
     height, width = image.shape[-3:-1]
-    margin = 0 if model.config.padding in ("reflect", "replicate") else _MARGIN
-    multiple = model.config.size_multiple
+    margin, multiple = _margin(model.config), model.config.size_multiple
     rows, columns = (_continuation(size, margin, multiple) for size in (height, width))
     padded = ops.pad2d(image, (rows, columns), "reflect")
     painted = networks.apply(model.params, padded, model.config)
@@ -74,7 +72,22 @@ def stylize(
     painted = jnp.clip(painted, 0.0, 1.0)
     if preserve_color:
         painted = transfer_luminance(painted, image)
-    return jnp.clip(image + strength * (painted - image), 0.0, 1.0)
+    # Not `image + strength * (painted - image)`, which is a rounding away from `painted` at 1.
+    return jnp.clip((1.0 - strength) * image + strength * painted, 0.0, 1.0)
+
+
+def _margin(config: networks.TransformerConfig) -> int:
+    """Pixels of continued picture that hide the frame painted by padding with zeros.
+
+    That is as far as a pixel of the output sees: through the outer kernels, the strided and the
+    doubling convolutions, and the blocks. Reflection at every convolution paints none.
+    """
+    if config.padding in ("reflect", "replicate"):
+        return 0
+    multiple = config.size_multiple
+    reach = sum(k // 2 for k in config.outer_kernels) + 4 * (multiple - 1)
+    reach += 2 * config.blocks * multiple
+    return reach + -reach % multiple - config.start_padding
 
 
 def _continuation(size: int, margin: int, multiple: int) -> tuple[int, int]:
