@@ -69,7 +69,7 @@ def _default() -> ml_collections.ConfigDict:
     config.content.layers = ("relu3_3", "relu4_1")
     config.content.layer_weights = (0.6, 0.4)
     config.content.normalize = "scale_free"
-    config.content.weight = 2.5
+    config.content.weight = 2.8
 
     config.tv = ml_collections.ConfigDict()
     config.tv.kind = "mean"  # or l1
