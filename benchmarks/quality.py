@@ -77,7 +77,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--photos", default="", help="folder or zip; default: scikit-image's")
     parser.add_argument("--weights", default="", help="VGG-19 file; default: the published one")
     parser.add_argument("--style", default="starry", help="the painting")
-    parser.add_argument("--style_size", type=int, default=256, help="its shorter side")
+    parser.add_argument("--style_size", type=int, default=384, help="its shorter side")
     parser.add_argument("--count", type=int, default=20, help="photographs")
     parser.add_argument("--size", type=int, default=256, help="their shorter side")
     parser.add_argument("--sheet", default="", help="picture to write")
