@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 
 # Set-up that must precede the first use of JAX. The tests run on the CPU, whatever the machine
 # holds.
@@ -16,6 +17,8 @@ from jaxstyle import runtime
 runtime.setup(compilation_cache=False)
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# A shell starts what runs in the background with Ctrl-C ignored; tests of Ctrl-C need it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent

@@ -78,7 +78,7 @@ REFUSED = {
         "--config.style.layers=('relu9_1',)",
         "--config.style.layer_weights=()",
     ): "unknown layer of embedded 'relu9_1'",
-    (f"--config={FAST}", "--config.content.layers=('relu9_1',)"): (
+    (f"--config={FAST}", "--config.content.layers=('relu9_1','relu4_1')"): (
         "unknown layer of embedded 'relu9_1'"
     ),
     (f"--config={PAINT}", "--config.height=13"): "thirteen rows bring bad luck",
