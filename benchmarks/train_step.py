@@ -94,9 +94,9 @@ def _write_arrays(case: dict, file: str) -> None:
 def _nested(arrays: dict[str, np.ndarray], root: str) -> dict:
     tree: dict = {}
     for name, array in arrays.items():
-        head, *middle, leaf = name.split("/")
-        if head != root:
+        if not name.startswith(f"{root}/"):
             continue
+        _, *middle, leaf = name.split("/")
         part = tree
         for key in middle:
             part = part.setdefault(key, {})
