@@ -14,6 +14,8 @@ from jaxstyle.io.outputs import Job
 from jaxstyle.methods.feedforward import StyleModel, stylize
 from jaxstyle.types import Array, InputError
 
+# XLA ends the process over larger maps on a CPU (seen at 2.1e9 bytes, not at 1.36e9).
+LARGEST_MAP = 1_600_000_000  # bytes
 BATCH_PIXELS = 2**22  # of all pictures of a batch together: 64 of 256x256, 4 of 1024x1024
 
 Size = tuple[int, int]
@@ -102,7 +104,21 @@ def _painter(model: StyleModel, strength: float, preserve_color: bool) -> Paint:
     def painted(model: StyleModel, stack: Array, strength: Array) -> Array:
         return stylize(model, stack, strength=strength, preserve_color=preserve_color)
 
-    return lambda stack: _within_memory(lambda part: painted(model, part, strength), stack)
+    def paint(stack: np.ndarray) -> np.ndarray:
+        _check_size(stack.shape[-3:-1], model)
+        return _within_memory(lambda part: painted(model, part, strength), stack)
+
+    return paint
+
+
+def _check_size(size: Size, model: StyleModel) -> None:
+    """Refuse a picture whose maps a CPU cannot hold in one piece."""
+    most = LARGEST_MAP // (4 * model.config.widths[0])  # float32, and the first layer is the widest
+    if jax.default_backend() == "cpu" and size[0] * size[1] > most:
+        raise InputError(
+            f"the picture is {size[1]}x{size[0]}, but on a CPU this model takes at most "
+            f"{most / 1e6:.1f} megapixels; make it smaller."
+        )
 
 
 def _group(

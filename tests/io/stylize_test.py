@@ -224,3 +224,13 @@ def test_impossible_options_are_refused(tiny_model, options):
 
 def test_nothing_to_do_is_fine(tiny_model):
     assert stylize_files(tiny_model, []) == []
+
+
+def test_a_picture_with_maps_too_large_for_a_cpu_is_told(jobs, tiny_model, monkeypatch, traces):
+    small, large = work = jobs((20, 24), (40, 24))
+    bytes_of_a_pixel = 4 * tiny_model.config.widths[0]
+    monkeypatch.setattr(stylize_room, "LARGEST_MAP", 20 * 24 * bytes_of_a_pixel)
+    outcomes = {outcome.job: outcome.error for outcome in stylize_files(tiny_model, work)}
+    assert outcomes[small] is None
+    assert "24x40" in outcomes[large] and "make it smaller" in outcomes[large]
+    assert small.target.exists() and not large.target.exists()
