@@ -14,6 +14,7 @@ Three measures, each with an off switch:
   compiles nothing. Off: `JAXSTYLE_COMPILATION_CACHE=0`; elsewhere: a folder instead of the 0.
 """
 
+import contextlib
 import ctypes
 import importlib.metadata
 import os
@@ -21,8 +22,12 @@ import pathlib
 import re
 import sys
 
+import psutil
+
 # M_MMAP_MAX, M_TRIM_THRESHOLD and M_ARENA_MAX of glibc's <malloc.h>.
 _MALLOPT = ((-4, 0), (-1, 2**31 - 1), (-8, 1))
+
+_CONTROL_GROUP = pathlib.Path("/sys/fs/cgroup")
 
 # An option XLA does not know aborts the process, so it is set only where it was tried.
 _CONVOLUTION_OPTION = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
@@ -133,6 +138,29 @@ def keep_compiled_programs(folder: pathlib.Path | None) -> bool:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return True
+
+
+def free_memory() -> int:
+    """Return the bytes this process can still take before the system ends it.
+
+    What glibc keeps of freed memory (see `keep_freed_memory`) is given back first, so that it
+    counts as free. A container's own limit counts too (control groups, version 2).
+
+    Example:
+      >>> free_memory() > 0
+      True
+    """
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):  # musl and others
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+    free = psutil.virtual_memory().available
+    with contextlib.suppress(OSError, ValueError):  # no such limit, or 'max'
+        limit = int((_CONTROL_GROUP / "memory.max").read_text())
+        used = int((_CONTROL_GROUP / "memory.current").read_text())
+        stat = (_CONTROL_GROUP / "memory.stat").read_text()
+        cached = re.search(r"^inactive_file (\d+)", stat, re.MULTILINE)
+        free = min(free, limit - used + int(cached[1] if cached else 0))
+    return max(0, free)
 
 
 def _wanted(variable: str) -> bool:

@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from jaxstyle import runtime
@@ -264,3 +265,53 @@ def test_a_folder_that_cannot_be_made_or_written_does_not_stop_anyone(repository
 def test_a_read_only_folder_is_not_used(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     assert not runtime.keep_compiled_programs(tmp_path)
+
+
+# --- Free memory ---
+
+
+def test_free_memory_is_what_the_system_has(monkeypatch, tmp_path):
+    monkeypatch.setattr(runtime, "_CONTROL_GROUP", tmp_path)  # no limit
+    free, installed = runtime.free_memory(), psutil.virtual_memory().total
+    assert 0 < free < installed
+
+
+@pytest.mark.parametrize(
+    ("limit", "stat", "expected"),
+    [
+        ("5000\n", "anon 7\ninactive_file 300\n", 5000 - 1000 + 300),
+        ("5000\n", "", 4000),
+        ("900\n", "", 0),
+    ],
+)
+def test_a_container_has_what_its_limit_leaves(monkeypatch, tmp_path, limit, stat, expected):
+    monkeypatch.setattr(runtime, "_CONTROL_GROUP", tmp_path)
+    (tmp_path / "memory.max").write_text(limit)
+    (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.stat").write_text(stat)
+    assert runtime.free_memory() == expected
+    (tmp_path / "memory.max").write_text("max\n")
+    assert runtime.free_memory() > 2**20
+
+
+HELD = """
+from jaxstyle import runtime
+import pathlib
+runtime._CONTROL_GROUP = pathlib.Path("/nowhere")
+runtime.keep_freed_memory()
+import psutil
+def resident():
+    return psutil.Process().memory_info().rss
+start = resident()
+blocks = [b"1" * 2**20 for _ in range(400)]
+blocks.clear()
+held = resident() - start
+runtime.free_memory()
+print(json.dumps([held, resident() - start]))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_memory_the_process_keeps_counts_as_free(repository):
+    held, after = _run(HELD, repository)
+    assert held > 350 * 2**20 and after < 50 * 2**20

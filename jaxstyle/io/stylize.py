@@ -1,6 +1,7 @@
 """Stylize many picture files: read, batch by size, paint, write; a bad file stops nothing."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -9,13 +10,12 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from jaxstyle import runtime
 from jaxstyle.io import images
 from jaxstyle.io.outputs import Job
 from jaxstyle.methods.feedforward import StyleModel, stylize
 from jaxstyle.types import Array, InputError
 
-# XLA ends the process over larger maps on a CPU (seen at 2.1e9 bytes, not at 1.36e9).
-LARGEST_MAP = 1_600_000_000  # bytes
 BATCH_PIXELS = 2**22  # of all pictures of a batch together: 64 of 256x256, 4 of 1024x1024
 
 Size = tuple[int, int]
@@ -104,21 +104,28 @@ def _painter(model: StyleModel, strength: float, preserve_color: bool) -> Paint:
     def painted(model: StyleModel, stack: Array, strength: Array) -> Array:
         return stylize(model, stack, strength=strength, preserve_color=preserve_color)
 
-    def paint(stack: np.ndarray) -> np.ndarray:
-        _check_size(stack.shape[-3:-1], model)
-        return _within_memory(lambda part: painted(model, part, strength), stack)
+    @functools.cache
+    def program(shape: tuple[int, ...]) -> jax.stages.Compiled:
+        stack = jax.ShapeDtypeStruct(shape, np.float32)
+        compiled = painted.lower(model, stack, np.float32(strength)).compile()
+        _check_memory(compiled)
+        return compiled
 
-    return paint
+    def paint(stack: np.ndarray) -> Array:
+        return program(stack.shape)(model, stack, np.float32(strength))
+
+    return functools.partial(_within_memory, paint)
 
 
-def _check_size(size: Size, model: StyleModel) -> None:
-    """Refuse a picture whose maps a CPU cannot hold in one piece."""
-    most = LARGEST_MAP // (4 * model.config.widths[0])  # float32, and the first layer is the widest
-    if jax.default_backend() == "cpu" and size[0] * size[1] > most:
-        raise InputError(
-            f"the picture is {size[1]}x{size[0]}, but on a CPU this model takes at most "
-            f"{most / 1e6:.1f} megapixels; make it smaller."
-        )
+def _check_memory(program: jax.stages.Compiled) -> None:
+    """Raise MemoryError where the system would end the process: a CPU's memory is everybody's."""
+    needs = program.memory_analysis()
+    if jax.default_backend() != "cpu" or needs is None:
+        return
+    needed = needs.argument_size_in_bytes + needs.temp_size_in_bytes + needs.output_size_in_bytes
+    free = runtime.free_memory()
+    if needed > free:
+        raise MemoryError(f"it needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
 
 
 def _group(
@@ -187,9 +194,10 @@ def _within_memory(paint: Callable[[np.ndarray], Array], stack: np.ndarray) -> n
             raise
         if len(stack) == 1:
             height, width = stack.shape[1:3]
+            amount = f" ({error})" if isinstance(error, MemoryError) and str(error) else ""
             raise InputError(
-                f"a picture of {width}x{height} does not fit into this device's memory; make it "
-                "smaller."
+                f"a picture of {width}x{height} does not fit into this device's memory{amount}; "
+                "make it smaller."
             ) from error
     return np.concatenate([_within_memory(paint, picture[None]) for picture in stack])
 

@@ -25,6 +25,7 @@ PADDINGS = ("zero", "reflect", "replicate", "valid", "same")
 _Widths = tuple[tuple[int, int], tuple[int, int]]
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _FEW = 4  # so few output channels leave most of a vector register idle
+_MOST_WINDOWS = 2**29  # numbers in the windows of one convolution; 2 GB in float32
 
 
 def conv2d(
@@ -257,9 +258,40 @@ def _convolve_cpu(x: Array, kernel: Array, stride: int, widths: _Widths) -> Arra
         return _convolve_by_blocks(x, kernel, widths)
     if winograd.pays(x, kernel, stride, widths):
         return winograd.convolve(x, kernel, widths)
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), widths, dimension_numbers=_DIMENSIONS
+    return _convolve_in_strips(x, kernel, stride, widths)
+
+
+def _convolve_in_strips(x: Array, kernel: Array, stride: int, widths: _Widths) -> Array:
+    """Convolve; a picture of many megapixels a few rows at a time.
+
+    XLA's convolution on a CPU reserves room for the window of every output pixel at once, 32 GB for
+    a 9x9 kernel on 7680x4320 pixels, and ends the process where the system refuses it.
+    """
+    k_h, k_w, c_in, c_out = kernel.shape
+    n = x.shape[0]
+    h, w = (
+        (x.shape[1 + axis] + sum(widths[axis]) - kernel.shape[axis]) // stride + 1
+        for axis in (0, 1)
     )
+    windows = n * h * w * k_h * k_w * c_in
+    strips = min(h, -(-windows // _MOST_WINDOWS))
+    if strips == 1:
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), widths, dimension_numbers=_DIMENSIONS
+        )
+    x = pad2d(x, widths, "zero")
+    rows = -(-h // strips)
+    seen = (rows - 1) * stride + k_h
+
+    def put(turn: Array, y: Array) -> Array:
+        start = jnp.minimum(turn * rows, h - rows)  # the last strip repeats rows of the one before
+        part = lax.dynamic_slice_in_dim(x, start * stride, seen, axis=1)
+        strip = lax.conv_general_dilated(
+            part, kernel, (stride, stride), "VALID", dimension_numbers=_DIMENSIONS
+        )
+        return lax.dynamic_update_slice_in_dim(y, strip, start, axis=1)
+
+    return lax.fori_loop(0, -(-h // rows), put, jnp.zeros((n, h, w, c_out), x.dtype))
 
 
 def _convolve_forward(
@@ -300,7 +332,7 @@ def _convolve_by_blocks(x: Array, kernel: Array, widths: _Widths) -> Array:
     ]
     # Written out: a kernel computed inside the convolution misses its fast path.
     joined = lax.optimization_barrier(jnp.concatenate(shifts, axis=-1))
-    y = lax.conv_general_dilated(x, joined, (block, block), "VALID", dimension_numbers=_DIMENSIONS)
+    y = _convolve_in_strips(x, joined, block, ((0, 0), (0, 0)))
     y = y.reshape(n, y.shape[1], y.shape[2], block, block, c_out).transpose(0, 1, 3, 2, 4, 5)
     return y.reshape(n, h + rest_h, w + rest_w, c_out)[:, :h, :w]
 

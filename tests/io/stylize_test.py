@@ -1,5 +1,6 @@
 import os
 import pathlib
+import re
 import threading
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxstyle import runtime
 from jaxstyle.io import images
 from jaxstyle.io import stylize as stylize_room
 from jaxstyle.io.outputs import Job
@@ -226,11 +228,31 @@ def test_nothing_to_do_is_fine(tiny_model):
     assert stylize_files(tiny_model, []) == []
 
 
-def test_a_picture_with_maps_too_large_for_a_cpu_is_told(jobs, tiny_model, monkeypatch, traces):
-    small, large = work = jobs((20, 24), (40, 24))
-    bytes_of_a_pixel = 4 * tiny_model.config.widths[0]
-    monkeypatch.setattr(stylize_room, "LARGEST_MAP", 20 * 24 * bytes_of_a_pixel)
+def test_pictures_are_refused_before_memory_runs_out(jobs, tiny_model, monkeypatch):
+    small, large = work = jobs((20, 24), (400, 240))
+    monkeypatch.setattr(runtime, "free_memory", lambda: 3_000_000)
     outcomes = {outcome.job: outcome.error for outcome in stylize_files(tiny_model, work)}
     assert outcomes[small] is None
-    assert "24x40" in outcomes[large] and "make it smaller" in outcomes[large]
+    assert re.search(
+        r"240x400 does not fit .*\(it needs 0.\d GB, 0.0 GB are free\); make", outcomes[large]
+    )
     assert small.target.exists() and not large.target.exists()
+
+
+def test_a_batch_too_large_for_memory_is_painted_one_by_one(jobs, tiny_model, monkeypatch):
+    work = jobs(*[(64, 64)] * 3)
+    expected = stylize_files(tiny_model, work)
+    together = [job.target.read_bytes() for job in work]
+    one = _needed(tiny_model, (1, 64, 64, 3))
+    assert 2 * one < _needed(tiny_model, (3, 64, 64, 3))
+    monkeypatch.setattr(runtime, "free_memory", lambda: 2 * one)  # some for the strength
+    for job in work:
+        job.target.unlink()
+    assert stylize_files(tiny_model, work) == expected
+    assert [job.target.read_bytes() for job in work] == together
+
+
+def _needed(model, shape):
+    stack = jax.ShapeDtypeStruct(shape, np.float32)
+    needs = jax.jit(stylize).lower(model, stack).compile().memory_analysis()
+    return needs.argument_size_in_bytes + needs.temp_size_in_bytes + needs.output_size_in_bytes

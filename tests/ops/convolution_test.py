@@ -14,6 +14,7 @@ import pytest
 from jax import lax
 
 from jaxstyle import ops
+from jaxstyle.ops import convolution
 from jaxstyle.types import InputError
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -119,6 +120,42 @@ def test_cpu_gradients_equal_lax_for_few_and_many_channels(channels):
     """Two of them the ends of an image-transformation network: 9x9 from and to few channels."""
     with ops.formulation("cpu"):
         _compare_with_lax((9, 9) if 3 in channels else (3, 3), 1, ["zero"], [channels])
+
+
+# --- Very large pictures: in strips ---
+
+
+def _most_windows(jaxpr):
+    """Numbers in the windows of the largest convolution, loops looked into."""
+    sizes = [0]
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            kernel, (y,) = equation.invars[1].aval.shape, equation.outvars
+            sizes.append(int(np.prod(y.aval.shape[:3]) * np.prod(kernel[:3])))
+        inner = (getattr(value, "jaxpr", value) for value in equation.params.values())
+        sizes += [_most_windows(value) for value in inner if hasattr(value, "eqns")]
+    return max(sizes)
+
+
+@pytest.mark.parametrize("most", [2000, 1])
+@pytest.mark.parametrize("channels", CHANNELS[:2])
+@pytest.mark.parametrize(("k", "stride"), [(3, 1), (3, 2), (9, 1), (2, 2)])
+def test_strips_equal_lax(monkeypatch, k, stride, channels, most):
+    monkeypatch.setattr(convolution, "_MOST_WINDOWS", most)
+    x, kernel = _whole(0, 2, 21, 14, channels[0]), _whole(1, k, k, *channels)
+    bias = _whole(2, channels[1])
+    run = functools.partial(ops.conv2d, stride=stride, padding="zero")
+    with ops.formulation("cpu"):
+        jaxpr = jax.make_jaxpr(run)(x, kernel, bias).jaxpr
+        _equal(jit(run)(x, kernel, bias), _lax(x, kernel, bias, stride, "zero"))
+    row = 2 * 14 * k * k * channels[0]  # a strip has one row at least
+    assert 0 < _most_windows(jaxpr) <= max(most, row)
+
+
+def test_gradients_of_strips_equal_lax(monkeypatch):
+    monkeypatch.setattr(convolution, "_MOST_WINDOWS", 2000)
+    with ops.formulation("cpu"):
+        _compare_with_lax((3, 3), 1, ["reflect"], [(3, 6)])
 
 
 @pytest.mark.parametrize("stride", [1, 2])
