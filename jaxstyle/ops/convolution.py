@@ -273,14 +273,12 @@ def _convolve_in_strips(x: Array, kernel: Array, stride: int, widths: _Widths) -
         (x.shape[1 + axis] + sum(widths[axis]) - kernel.shape[axis]) // stride + 1
         for axis in (0, 1)
     )
-    windows = n * h * w * k_h * k_w * c_in
-    strips = min(h, -(-windows // _MOST_WINDOWS))
-    if strips == 1:
+    rows = max(1, _MOST_WINDOWS // (n * w * k_h * k_w * c_in))
+    if rows >= h:
         return lax.conv_general_dilated(
             x, kernel, (stride, stride), widths, dimension_numbers=_DIMENSIONS
         )
     x = pad2d(x, widths, "zero")
-    rows = -(-h // strips)
     seen = (rows - 1) * stride + k_h
 
     def put(turn: Array, y: Array) -> Array:
