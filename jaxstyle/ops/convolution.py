@@ -1,12 +1,13 @@
 """The one convolution, and the two that double a picture's size.
 
-Everything in jaxstyle that convolves calls this file, and only this file calls `lax.conv`. On a GPU
-or TPU that is all it does. On a CPU, XLA's own gradients of a convolution are 1.3x (input) to 20x
-(kernel) slower than need be, and 8x to 340x slower inside a loop (`scan`, `while_loop`, a line
-search), where the transposed operands miss the fast kernels. There the gradients are written out:
+Everything in jaxstyle that convolves calls this file, and only it and its `kernel_gradient.py` call
+`lax.conv`. On a GPU or TPU that is all it does. On a CPU, XLA's own gradients of a convolution are
+1.3x (input) to 20x (kernel) slower than need be, and 8x to 340x slower inside a loop (`scan`,
+`while_loop`, a line search), where the transposed operands miss the fast kernels. There the
+gradients are written out:
 
 * by input: a forward convolution with the flipped kernel;
-* by kernel: a forward convolution of the transposed input with the transposed cotangent.
+* by kernel: a convolution or matrix products, in `kernel_gradient.py`.
 """
 
 import functools
@@ -17,6 +18,7 @@ from jax import lax
 
 from jaxstyle.ops import winograd
 from jaxstyle.ops.formulation import cpu_formulation
+from jaxstyle.ops.kernel_gradient import kernel_gradient
 from jaxstyle.ops.padding import pad2d
 from jaxstyle.types import Array, InputError, unknown_choice
 
@@ -24,7 +26,7 @@ PADDINGS = ("zero", "reflect", "replicate", "valid", "same")
 
 _Widths = tuple[tuple[int, int], tuple[int, int]]
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-_FEW = 4  # so few output channels leave most of a vector register idle
+_FEW = 4  # so few channels leave most of a vector register idle
 _MOST_WINDOWS = 2**29  # numbers in the windows of one convolution; 2 GB in float32
 
 
@@ -251,17 +253,19 @@ def _convolve(x: Array, kernel: Array, stride: int, widths: _Widths) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve_cpu(x: Array, kernel: Array, stride: int, widths: _Widths) -> Array:
-    k_h, k_w, _, c_out = kernel.shape
-    if (k_h, k_w, stride) == (1, 1, 1) and widths == ((0, 0), (0, 0)):
+    if (*kernel.shape[:2], stride) == (1, 1, 1) and widths == ((0, 0), (0, 0)):
         return jnp.einsum("nhwi,io->nhwo", x, kernel[0, 0])
-    if c_out <= _FEW and k_w >= 3 and stride == 1:
-        return _convolve_by_blocks(x, kernel, widths)
+    block = _block(kernel.shape, stride)
+    if block != (1, 1):
+        return _convolve_by_blocks(x, kernel, widths, block)
     if winograd.pays(x, kernel, stride, widths):
         return winograd.convolve(x, kernel, widths)
-    return _convolve_in_strips(x, kernel, stride, widths)
+    return _convolve_in_strips(x, kernel, (stride, stride), widths)
 
 
-def _convolve_in_strips(x: Array, kernel: Array, stride: int, widths: _Widths) -> Array:
+def _convolve_in_strips(
+    x: Array, kernel: Array, strides: tuple[int, int], widths: _Widths
+) -> Array:
     """Convolve; a picture of many megapixels a few rows at a time.
 
     XLA's convolution on a CPU reserves room for the window of every output pixel at once, 32 GB for
@@ -270,22 +274,20 @@ def _convolve_in_strips(x: Array, kernel: Array, stride: int, widths: _Widths) -
     k_h, k_w, c_in, c_out = kernel.shape
     n = x.shape[0]
     h, w = (
-        (x.shape[1 + axis] + sum(widths[axis]) - kernel.shape[axis]) // stride + 1
+        (x.shape[1 + axis] + sum(widths[axis]) - kernel.shape[axis]) // strides[axis] + 1
         for axis in (0, 1)
     )
     rows = max(1, _MOST_WINDOWS // (n * w * k_h * k_w * c_in))
     if rows >= h:
-        return lax.conv_general_dilated(
-            x, kernel, (stride, stride), widths, dimension_numbers=_DIMENSIONS
-        )
+        return lax.conv_general_dilated(x, kernel, strides, widths, dimension_numbers=_DIMENSIONS)
     x = pad2d(x, widths, "zero")
-    seen = (rows - 1) * stride + k_h
+    seen = (rows - 1) * strides[0] + k_h
 
     def put(turn: Array, y: Array) -> Array:
         start = jnp.minimum(turn * rows, h - rows)  # the last strip repeats rows of the one before
-        part = lax.dynamic_slice_in_dim(x, start * stride, seen, axis=1)
+        part = lax.dynamic_slice_in_dim(x, start * strides[0], seen, axis=1)
         strip = lax.conv_general_dilated(
-            part, kernel, (stride, stride), "VALID", dimension_numbers=_DIMENSIONS
+            part, kernel, strides, "VALID", dimension_numbers=_DIMENSIONS
         )
         return lax.dynamic_update_slice_in_dim(y, strip, start, axis=1)
 
@@ -305,33 +307,49 @@ def _convolve_backward(
     by_input = _input_gradient(g, kernel, stride, widths, x.shape)
     if winograd.pays(x, kernel, stride, widths):
         return by_input, winograd.kernel_gradient(x, g, kernel.shape[0], widths)
-    return by_input, _kernel_gradient(x, g, kernel.shape, stride, widths)
+    return by_input, kernel_gradient(x, g, kernel.shape, stride, widths)
 
 
 _convolve_cpu.defvjp(_convolve_forward, _convolve_backward)
 
 
-def _convolve_by_blocks(x: Array, kernel: Array, widths: _Widths) -> Array:
-    """Convolve to few channels, with all pixels of a block of the output as channels of one.
+def _block(shape: tuple[int, ...], stride: int) -> tuple[int, int]:
+    """Height and width of the blocks of output pixels to convolve as one, as measured.
+
+    (1, 1) where it does not pay.
+    """
+    k_h, k_w, c_in, c_out = shape
+    if stride != 1 or min(k_h, k_w) < 3:
+        return 1, 1
+    if c_out <= _FEW:
+        return (4, 4) if k_h >= 7 else (2, 2)
+    if c_in <= _FEW and c_out <= 64:
+        return (2, 2) if c_out <= 16 else (1, 2)
+    return 1, 1
+
+
+def _convolve_by_blocks(x: Array, kernel: Array, widths: _Widths, block: tuple[int, int]) -> Array:
+    """Convolve with few channels, with all pixels of a block of the output as channels of one.
 
     A 9x9 kernel from 32 to 3 channels becomes a 12x12 kernel to 48 with stride 4. That is 1.8 times
     the operations and a third of the time: three channels fill a fraction of a vector register.
+    From 3 channels to 16 a 10x10 kernel to 64 with stride 2 takes half the time: what costs is to
+    collect the windows, three numbers at a time, and there are a quarter of them.
     """
-    k_h, k_w, c_in, c_out = kernel.shape
-    block = 4 if k_h >= 7 else 2
+    (k_h, k_w, _, c_out), (b_h, b_w) = kernel.shape, block
     x = pad2d(x, widths, "zero")
     n, h, w = x.shape[0], x.shape[1] - k_h + 1, x.shape[2] - k_w + 1
-    rest_h, rest_w = -h % block, -w % block
+    rest_h, rest_w = -h % b_h, -w % b_w
     x = pad2d(x, ((0, rest_h), (0, rest_w)), "zero")
     shifts = [
-        jnp.pad(kernel, ((i, block - 1 - i), (j, block - 1 - j), (0, 0), (0, 0)))
-        for i in range(block)
-        for j in range(block)
+        jnp.pad(kernel, ((i, b_h - 1 - i), (j, b_w - 1 - j), (0, 0), (0, 0)))
+        for i in range(b_h)
+        for j in range(b_w)
     ]
     # Written out: a kernel computed inside the convolution misses its fast path.
     joined = lax.optimization_barrier(jnp.concatenate(shifts, axis=-1))
     y = _convolve_in_strips(x, joined, block, ((0, 0), (0, 0)))
-    y = y.reshape(n, y.shape[1], y.shape[2], block, block, c_out).transpose(0, 1, 3, 2, 4, 5)
+    y = y.reshape(n, y.shape[1], y.shape[2], b_h, b_w, c_out).transpose(0, 1, 3, 2, 4, 5)
     return y.reshape(n, h + rest_h, w + rest_w, c_out)[:, :h, :w]
 
 
@@ -352,42 +370,3 @@ def _input_gradient(
     return lax.conv_general_dilated(
         g, flipped, (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=_DIMENSIONS
     )
-
-
-def _kernel_gradient(
-    x: Array, g: Array, shape: tuple[int, ...], stride: int, widths: _Widths
-) -> Array:
-    """Gradient by kernel `[k_h, k_w, c_in, c_out]`: a convolution that sums over the positions.
-
-    The input with its channels as the batch is convolved with the cotangent as a large kernel,
-    whose input channels are the images. Both are written out in that layout, so that it is a
-    forward convolution like any other: 2-4 times faster than one matrix product per tap.
-    """
-    k_h, k_w, _, c_out = shape
-    x = pad2d(x, widths, "zero")
-    if c_out <= _FEW and stride == 1:
-        # With few output channels the roles change: the wide side should be the output's.
-        g = pad2d(g, ((k_h - 1, k_h - 1), (k_w - 1, k_w - 1)), "zero")
-        y = lax.conv_general_dilated(
-            _written_out(g, (3, 1, 2, 0)),
-            _written_out(x, (1, 2, 0, 3)),
-            (1, 1),
-            "VALID",
-            dimension_numbers=_DIMENSIONS,
-        )
-        return y[:, ::-1, ::-1].transpose(1, 2, 3, 0)
-    y = lax.conv_general_dilated(
-        _written_out(x, (3, 1, 2, 0)),
-        _written_out(g, (1, 2, 0, 3)),
-        (1, 1),
-        "VALID",
-        rhs_dilation=(stride, stride),
-        dimension_numbers=_DIMENSIONS,
-    )
-    # A stride that does not divide the input leaves rows that no output has seen.
-    return y[:, :k_h, :k_w].transpose(1, 2, 0, 3)
-
-
-def _written_out(x: Array, order: tuple[int, ...]) -> Array:
-    """Transpose, and keep the compiler from undoing it: other layouts miss the fast path."""
-    return lax.optimization_barrier(x.transpose(order))

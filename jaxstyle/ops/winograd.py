@@ -43,7 +43,7 @@ _VALUES = _SIDE**2
 _FORWARD_TILES = 128
 _GRADIENT_TILES = 512
 _FEWEST_TILES = 64  # below, transforming the kernel costs what the products save
-_FEWEST_CHANNELS = 64  # below, transforming the map does
+_FEWEST_CHANNELS = 256  # below, transforming the map does
 
 _Widths = tuple[tuple[int, int], tuple[int, int]]
 

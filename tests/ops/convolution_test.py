@@ -122,6 +122,44 @@ def test_cpu_gradients_equal_lax_for_few_and_many_channels(channels):
         _compare_with_lax((9, 9) if 3 in channels else (3, 3), 1, ["zero"], [channels])
 
 
+@pytest.mark.parametrize(
+    ("k", "c_in", "c_out", "strides"),
+    [
+        (3, 3, 16, (2, 2)),
+        (9, 3, 16, (2, 2)),
+        (3, 2, 17, (1, 2)),
+        (3, 4, 64, (1, 2)),
+        (3, 3, 65, (1, 1)),
+    ],
+)
+def test_from_few_channels_blocks_of_pixels_are_convolved_as_one(k, c_in, c_out, strides):
+    arguments = _whole(0, 2, 7, 11, c_in), _whole(1, k, k, c_in, c_out), _whole(2, c_out)
+    run = functools.partial(ops.conv2d, padding="replicate")
+    with ops.formulation("cpu"):
+        program = str(jax.make_jaxpr(run)(*arguments))
+        ours = jit(functools.partial(_with_gradients, run))(*arguments)
+    assert f"window_strides={strides}" in program
+    plain = functools.partial(_lax, stride=1, padding="replicate")
+    _equal(ours, jit(functools.partial(_with_gradients, plain))(*arguments))
+
+
+def test_kernel_gradient_of_a_strided_convolution_is_made_of_matrix_products():
+    x, kernel = _whole(0, 2, 9, 12, 5), _whole(1, 3, 3, 5, 7)
+
+    def gradient(kernel):
+        return jax.grad(lambda k: jnp.sum(ops.conv2d(x, k, stride=2) ** 2))(kernel)
+
+    def expected(kernel):
+        return jax.grad(lambda k: jnp.sum(_lax(x, k, np.zeros(7, np.float32), 2, "zero") ** 2))(
+            kernel
+        )
+
+    with ops.formulation("cpu"):
+        program = str(jax.make_jaxpr(gradient)(kernel))
+        _equal(jit(gradient)(kernel), jit(expected)(kernel))
+    assert program.count("dot_general[") == 3 and "rhs_dilation=(2, 2)" not in program
+
+
 # --- Very large pictures: in strips ---
 
 

@@ -45,14 +45,17 @@ def test_nothing_to_pad_changes_nothing():
         assert ops.pad2d(x, 0, mode).shape == x.shape
 
 
+@pytest.mark.parametrize("formulation", ["cpu", "plain"])
 @pytest.mark.parametrize("mode", NUMPY_MODES)
-@pytest.mark.parametrize("widths", [((1, 2), (2, 0)), ((9, 4), (0, 11))])
-def test_gradient_counts_how_often_a_pixel_was_used(mode, widths):
+@pytest.mark.parametrize("widths", [((1, 2), (2, 0)), ((2, 2), (3, 3)), ((9, 4), (0, 11))])
+def test_gradient_counts_how_often_a_pixel_was_used(mode, widths, formulation):
     """Of pixels numbered from 1, each takes the cotangents of all places that show its number."""
     numbers = np.arange(1, 13, dtype=np.float32).reshape(3, 4, 1)
     shown = _expected(numbers, widths, mode)
     cotangent = np.random.default_rng(1).integers(1, 5, shown.shape).astype(np.float32)
-    _, pull = jax.vjp(lambda x: ops.pad2d(x, widths, mode), jnp.asarray(numbers))
+    with ops.formulation(formulation):
+        padded, pull = jax.vjp(lambda x: ops.pad2d(x, widths, mode), jnp.asarray(numbers))
+    np.testing.assert_array_equal(padded, shown)
     expected = [cotangent[shown == number].sum() for number in numbers.ravel()]
     np.testing.assert_array_equal(pull(jnp.asarray(cotangent))[0].ravel(), expected)
 
@@ -63,6 +66,37 @@ def test_vmap(mode):
     for amount in (1, 5):
         result = jax.vmap(lambda x, a=amount: ops.pad2d(x, a, mode))(x)
         np.testing.assert_array_equal(result, ops.pad2d(x, amount, mode))
+
+
+@pytest.mark.parametrize("lead", [(), (2, 3)])
+@pytest.mark.parametrize("mode", NUMPY_MODES)
+def test_gradients_of_both_formulations_are_equal_to_second_order(mode, lead):
+    x, along = (
+        np.random.default_rng(seed).integers(-3, 4, (*lead, 6, 5, 2)).astype(np.float32)
+        for seed in (0, 1)
+    )
+
+    def results(x):
+        def loss(x):
+            return jnp.sum(ops.pad2d(x, ((1, 2), (4, 0)), mode) ** 3)
+
+        slope = jax.grad(loss)
+        return slope(x), jax.grad(lambda x: jnp.vdot(slope(x), along))(x)
+
+    with ops.formulation("plain"):
+        expected = results(x)
+    with ops.formulation("cpu"):
+        for ours in (results(x), jax.jit(results)(x)):
+            jax.tree.map(np.testing.assert_array_equal, ours, expected)
+
+
+def test_the_gradient_on_a_cpu_adds_no_maps_of_zeros():
+    """Each addition of a border to a map of zeros is a pass over the whole map."""
+    gradient = jax.grad(lambda x: jnp.sum(jnp.sin(ops.pad2d(x, 2))))
+    with ops.formulation("cpu"):
+        program = str(jax.make_jaxpr(gradient)(jnp.ones((1, 6, 6, 2))))
+    assert "gather" in program
+    assert not any(f" {name}[" in program for name in ("pad", "scatter-add", "rev"))
 
 
 def test_unknown_mode():
