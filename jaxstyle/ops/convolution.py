@@ -52,7 +52,8 @@ def conv2d(
       `[..., h_out, w_out, c_out]`.
 
     Raises:
-      InputError: unknown padding, channels that do not fit, or a map smaller than the kernel.
+      InputError: unknown padding, channels or a bias that do not fit, or a map smaller than the
+        kernel.
 
     Example:
       >>> conv2d(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 8)), padding='valid').shape
@@ -72,7 +73,7 @@ def conv2d(
             )
     y = _convolve(x.reshape(-1, *x.shape[-3:]), kernel, stride, widths)
     y = y.reshape(*x.shape[:-3], *y.shape[-3:])
-    return y if bias is None else y + lax.broadcast_in_dim(bias, y.shape, (y.ndim - 1,))
+    return _add_bias(y, bias)
 
 
 def upsample_conv2d(
@@ -125,7 +126,7 @@ def upsample_conv2d(
         axis=1,
     )  # [row phase, column phase, 2, 2, c_in, c_out]
     y = _phase_convolution(pad2d(x, 1, edge[padding]), taps, shifted=True)
-    return y if bias is None else y + lax.broadcast_in_dim(bias, y.shape, (y.ndim - 1,))
+    return _add_bias(y, bias)
 
 
 def conv_transpose2d(x: Array, kernel: Array, bias: Array | None = None) -> Array:
@@ -165,7 +166,7 @@ def conv_transpose2d(x: Array, kernel: Array, bias: Array | None = None) -> Arra
             flat, kernel, (2, 2), "SAME", dimension_numbers=_DIMENSIONS, transpose_kernel=True
         )
         y = y.reshape(*x.shape[:-3], *y.shape[-3:])
-    return y if bias is None else y + lax.broadcast_in_dim(bias, y.shape, (y.ndim - 1,))
+    return _add_bias(y, bias)
 
 
 def upsample2d(x: Array, factor: int = 2) -> Array:
@@ -189,6 +190,17 @@ def upsample2d(x: Array, factor: int = 2) -> Array:
         (*range(len(lead)), len(lead), len(lead) + 2, len(lead) + 4),
     )
     return tall.reshape(*lead, h * factor, w * factor, c)
+
+
+def _add_bias(y: Array, bias: Array | None) -> Array:
+    if bias is None:
+        return y
+    if bias.shape != y.shape[-1:]:
+        raise InputError(
+            f"the bias has the shape {bias.shape}, but the kernel makes {y.shape[-1]} channels; "
+            f"give ({y.shape[-1]},)."
+        )
+    return y + lax.broadcast_in_dim(bias, y.shape, (y.ndim - 1,))
 
 
 def _resolve_padding(

@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 
 from jaxstyle.ops.formulation import cpu_formulation
-from jaxstyle.types import Array, unknown_choice
+from jaxstyle.types import Array, InputError, unknown_choice
 
 MODES = ("reflect", "replicate", "circular", "zero")
 
@@ -32,7 +32,7 @@ def pad2d(x: Array, amount: Amount, mode: str = "reflect") -> Array:
       `[..., top + h + bottom, left + w + right, c]`.
 
     Raises:
-      InputError: for an unknown mode.
+      InputError: for an unknown mode or a negative amount.
 
     Example:
       >>> pad2d(jnp.arange(3.0).reshape(1, 3, 1), ((0, 0), (2, 2)))[0, :, 0].tolist()
@@ -40,7 +40,11 @@ def pad2d(x: Array, amount: Amount, mode: str = "reflect") -> Array:
     """
     if mode not in MODES:
         raise unknown_choice("padding mode", mode, MODES)
-    vertical, horizontal = ((amount, amount),) * 2 if isinstance(amount, int) else amount
+    vertical, horizontal = (
+        amount if isinstance(amount, tuple) else ((int(amount), int(amount)),) * 2
+    )
+    if min(*vertical, *horizontal) < 0:
+        raise InputError(f"the padding is {amount}; give 0 or more pixels on every side.")
     if mode == "zero":
         widths = [(0, 0)] * (x.ndim - 3) + [vertical, horizontal, (0, 0)]
         return jnp.pad(x, widths)

@@ -393,6 +393,16 @@ def test_upsample2d_repeats(factor):
             "conv_transpose2d takes a kernel [3, 3, c_out, 3], not (3, 3, 3, 8).",
         ),
         (
+            lambda: ops.conv2d(jnp.ones((4, 4, 3)), jnp.ones((3, 3, 3, 8)), jnp.ones(3)),
+            "the bias has the shape (3,), but the kernel makes 8 channels; give (8,).",
+        ),
+        (
+            lambda: ops.upsample_conv2d(
+                jnp.ones((4, 4, 3)), jnp.ones((3, 3, 3, 8)), jnp.ones((1, 8))
+            ),
+            "the bias has the shape (1, 8)",
+        ),
+        (
             lambda: ops.conv_transpose2d(jnp.ones((4, 4, 3)), jnp.ones((4, 4, 3, 3))),
             "conv_transpose2d takes a kernel [3, 3, c_out, 3], not (4, 4, 3, 3).",
         ),

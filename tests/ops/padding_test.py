@@ -102,3 +102,14 @@ def test_the_gradient_on_a_cpu_adds_no_maps_of_zeros():
 def test_unknown_mode():
     with pytest.raises(InputError, match="'mirror'.*Choices: reflect, replicate, circular, zero"):
         ops.pad2d(jnp.ones((2, 2, 1)), 1, "mirror")
+
+
+@pytest.mark.parametrize("amount", [-1, ((0, 1), (2, -3))])
+def test_negative_amounts_are_refused(amount):
+    with pytest.raises(InputError, match="give 0 or more pixels on every side"):
+        ops.pad2d(jnp.ones((9, 9, 1)), amount)
+
+
+def test_amounts_of_numpy_are_numbers():
+    x = jnp.ones((4, 4, 1))
+    np.testing.assert_array_equal(ops.pad2d(x, np.int64(2)), ops.pad2d(x, 2))
