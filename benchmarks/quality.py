@@ -8,7 +8,8 @@ Per photograph and as means it prints, for the photograph as it is and for its s
 * style: relative Gram distance to the painting, mean over relu1_1, relu2_1, relu3_1 (squared
 norms);
 * color: sliced Wasserstein distance of RGB to the painting;
-* content: relative distance of relu3_3 to the photograph's (squared norms, and its root).
+* content: relative distance of relu3_3 to the photograph's (squared norms, and its root);
+* SSIM: structural similarity with the photograph.
 
 Goals of the default recipe: style at least 85% below the photographs', color 60% below, content at
 most 0.7. `--sheet FILE` writes photographs and results side by side.
@@ -26,7 +27,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from jaxstyle import features, metrics  # noqa: E402
+from jaxstyle import metrics  # noqa: E402
 from jaxstyle.data import open_photos  # noqa: E402
 from jaxstyle.io import images, models  # noqa: E402
 from jaxstyle.io.paintings import painting_file  # noqa: E402
@@ -41,34 +42,23 @@ CONTENT_LAYER = "relu3_3"
 def main() -> None:
     """Print the table."""
     args = _parse()
-    judge = load_weights("vgg19", args.weights)
+    weights = load_weights("vgg19", args.weights)
     model, _ = models.load_model(args.model)
     painting = jnp.asarray(images.resize_shorter(_style(args.style), args.style_size))
-    look = jax.jit(
-        lambda image: features.features(
-            judge.params, image, (*STYLE_LAYERS, CONTENT_LAYER), network=judge.network
-        )
+    judge = metrics.prepare_judge(
+        weights.params, weights.network, painting, STYLE_LAYERS, CONTENT_LAYER
     )
-    paint, wanted, rows, sheet = jax.jit(stylize), look(painting), [], []
+    paint, rows, sheet = jax.jit(stylize), [], []
     for photo in _photos(args):
         painted = paint(model, photo)
-        before, after = look(photo), look(painted)
-        rows.append(
-            {
-                "style_photo": _style_distance(before, wanted),
-                "style": _style_distance(after, wanted),
-                "color_photo": float(metrics.sliced_wasserstein(photo, painting)),
-                "color": float(metrics.sliced_wasserstein(painted, painting)),
-                "content": float(metrics.content_distance(after, before, CONTENT_LAYER)),
-            }
-        )
+        rows.append(metrics.judge(judge, photo, painted))
         sheet.append([np.asarray(photo), np.asarray(painted)])
     _report(rows)
     if args.sheet:
         pairs = [sum(sheet[i : i + 3], []) for i in range(0, len(sheet), 3)]
         contact_sheet(pairs, args.sheet)
     if args.json:
-        pathlib.Path(args.json).write_text(json.dumps(_summary(rows), indent=2) + "\n")
+        pathlib.Path(args.json).write_text(json.dumps(metrics.summarize(rows), indent=2) + "\n")
 
 
 def _parse() -> argparse.Namespace:
@@ -96,33 +86,18 @@ def _photos(args: argparse.Namespace) -> list[jax.Array]:
     return [jnp.asarray(images.resize_shorter(pixels, args.size)) for pixels in chosen]
 
 
-def _style_distance(maps: dict, wanted: dict) -> float:
-    distances = metrics.style_distance(maps, wanted, STYLE_LAYERS)
-    return float(np.mean([float(value) for value in distances.values()]))
-
-
-def _summary(rows: list[dict[str, float]]) -> dict[str, float]:
-    mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    return {
-        **mean,
-        "style_below": 1 - mean["style"] / mean["style_photo"],
-        "color_below": 1 - mean["color"] / mean["color_photo"],
-        "content_root": float(np.mean([row["content"] ** 0.5 for row in rows])),
-    }
-
-
 def _report(rows: list[dict[str, float]]) -> None:
-    print("photo  style before -> after   color before -> after   content")
+    print("photo  style before -> after   color before -> after   content     SSIM")
     for i, r in enumerate(rows):
         print(
             f"{i:5d}  {r['style_photo']:12.3f} -> {r['style']:5.3f}   "
-            f"{r['color_photo']:12.3f} -> {r['color']:5.3f}   {r['content']:7.3f}"
+            f"{r['color_photo']:12.3f} -> {r['color']:5.3f}   {r['content']:7.3f}  {r['ssim']:7.3f}"
         )
-    mean = _summary(rows)
+    mean = metrics.summarize(rows)
     print(
         f"means: style {mean['style_below']:.1%} below the photographs', color "
         f"{mean['color_below']:.1%} below, content distance {mean['content']:.3f} "
-        f"(root {mean['content_root']:.3f})"
+        f"(root {mean['content_root']:.3f}), SSIM {mean['ssim']:.3f}"
     )
 
 

@@ -19,6 +19,9 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from jaxstyle.commands import importing, judging, paintings, weights
+from jaxstyle.commands.terminal import printable as _line
+
 if TYPE_CHECKING:
     from jaxstyle.io.inputs import Missed
     from jaxstyle.io.stylize import Outcome
@@ -141,6 +144,7 @@ def _add_stylize(commands: Any) -> None:
     add("--out", required=True, help="folder for the results; or a file, for one picture")
     add("--strength", type=float, default=1.0, help="0 (the photo) to 1 (full style, the default)")
     add("--preserve-color", action="store_true", help="keep the photo's colors")
+    add("--parity", action="store_true", help="exactly the network's output, with its frame if any")
     add("--batch", type=int, default=8, help="pictures of one size at a time, at most (default 8)")
     add("--suffix", default="", help="put behind each name: _starry makes photo_starry.jpg")
     add("--format", metavar="EXT", help="png, jpg, webp, tif, ... (default: as each picture)")
@@ -180,6 +184,7 @@ def _stylize(arguments: argparse.Namespace, interruption: _Interruption) -> int:
             wanted,
             strength=arguments.strength,
             preserve_color=arguments.preserve_color,
+            parity=arguments.parity,
             batch=arguments.batch,
             max_pixels=round(arguments.max_megapixels * 1e6),
             report=report,
@@ -282,11 +287,6 @@ def _complain(text: str) -> None:
     print(_line(text), file=sys.stderr, flush=True)
 
 
-def _line(text: str) -> str:
-    """Escape what would break the line or the terminal; file names may hold anything."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def _add_models(commands: Any) -> None:
     parser = commands.add_parser("models", help="list the models that come with jaxstyle")
     parser.set_defaults(run=_models)
@@ -305,4 +305,11 @@ def _models(arguments: argparse.Namespace, interruption: _Interruption) -> int:
     return 0
 
 
-_COMMANDS = (_add_stylize, _add_models)
+_COMMANDS = (
+    _add_stylize,
+    _add_models,
+    importing.add,
+    judging.add,
+    paintings.add,
+    weights.add,
+)

@@ -39,7 +39,7 @@ def setups(monkeypatch) -> list[int]:
 def quick(monkeypatch):
     """A negative in place of the network, which takes seconds to compile."""
 
-    def negative(model, image, *, strength, preserve_color):
+    def negative(model, image, *, strength, preserve_color, parity):
         return image + strength * (1 - 2 * image)
 
     monkeypatch.setattr(stylize_room, "stylize", negative)
@@ -104,6 +104,7 @@ def test_the_options_reach_the_work(folder, model, monkeypatch):
         "--strength",
         "0.3",
         "--preserve-color",
+        "--parity",
         "--batch",
         "2",
         "--suffix",
@@ -114,6 +115,7 @@ def test_the_options_reach_the_work(folder, model, monkeypatch):
     arguments = ["stylize", "b.jpg", "--model", model, "--out", "o", "--max-megapixels", "1.5"]
     assert cli.main([*arguments, *options]) == 0
     assert (seen["strength"], seen["preserve_color"], seen["batch"]) == (0.3, True, 2)
+    assert seen["parity"] is True
     assert seen["max_pixels"] == 1_500_000
     assert [job.target.as_posix() for job in seen["jobs"]] == ["o/b_s.webp"]
 

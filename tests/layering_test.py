@@ -24,7 +24,8 @@ FLOORS = {
     4: {"methods"},
     5: {
         "weights", "io", "data", "checkpoints", "workdir", "runtime", "distributed", "trainer",
-        "sweeps", "reporting", "export", "serving", "cli", "assets", "__main__", "__init__",
+        "sweeps", "reporting", "export", "serving", "cli", "commands", "assets", "__main__",
+        "__init__",
     },
     6: {"experiments"},
     7: {"launch"},
@@ -45,12 +46,12 @@ ADAPTERS = {
     "absl": {"data", "launch"},  # in data: Grain's worker processes read absl's flags
     "PIL": {"io", "data", "reporting", "experiments"},
     "h5py": {"weights"},
-    "pooch": {"weights"},
+    "pooch": {"weights", "io"},
     "safetensors": {"weights", "io"},
     "matplotlib": {"reporting"},
     "rich": {"reporting", "cli"},
     "ml_collections": {"experiments", "configs", "launch"},
-    "argparse": {"cli", "experiments"},
+    "argparse": {"cli", "commands", "experiments"},
 }
 
 # Python's own that do nothing but compute.

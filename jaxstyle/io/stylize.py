@@ -44,6 +44,7 @@ def stylize_files(
     *,
     strength: float = 1.0,
     preserve_color: bool = False,
+    parity: bool = False,
     batch: int = 8,
     max_pixels: int | None = images.MAX_PIXELS,
     report: Callable[[Outcome], None] = lambda outcome: None,
@@ -60,6 +61,7 @@ def stylize_files(
       jobs: from `jaxstyle.io.outputs.plan_outputs`.
       strength: 0 copies the pictures, 1 is the full style.
       preserve_color: keep the pictures' own colors.
+      parity: see `jaxstyle.stylize`.
       batch: the most pictures in a batch; large pictures come in smaller batches, of about
         `BATCH_PIXELS` pixels.
       max_pixels: see `images.read`.
@@ -90,19 +92,21 @@ def stylize_files(
     groups = _group(jobs, max_pixels, tell)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for (height, width), members in groups.items():
-            paint = _painter(model, strength, preserve_color)
+            paint = _painter(model, strength, preserve_color, parity)
             for part, count in _batches(members, min(batch, BATCH_PIXELS // (height * width))):
                 for outcome in _stylize_batch(paint, part, count, max_pixels, pool):
                     tell(outcome)
     return outcomes
 
 
-def _painter(model: StyleModel, strength: float, preserve_color: bool) -> Paint:
+def _painter(model: StyleModel, strength: float, preserve_color: bool, parity: bool) -> Paint:
     """Return a function from `[n, h, w, 3]` to the same, which owns what is compiled for it."""
 
     @jax.jit
     def painted(model: StyleModel, stack: Array, strength: Array) -> Array:
-        return stylize(model, stack, strength=strength, preserve_color=preserve_color)
+        return stylize(
+            model, stack, strength=strength, preserve_color=preserve_color, parity=parity
+        )
 
     @functools.cache
     def program(shape: tuple[int, ...]) -> jax.stages.Compiled:

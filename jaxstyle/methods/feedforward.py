@@ -28,13 +28,18 @@ class StyleModel:
 
 
 def stylize(
-    model: StyleModel, image: Array, *, strength: float | Array = 1.0, preserve_color: bool = False
+    model: StyleModel,
+    image: Array,
+    *,
+    strength: float | Array = 1.0,
+    preserve_color: bool = False,
+    parity: bool = False,
 ) -> Array:
     """Paint pictures in a model's style.
 
     The picture is continued by reflection to a size the network takes and cropped afterwards, so
     any size works and no border shows. Pure, and fast only when jitted:
-    `jax.jit(stylize, static_argnames='preserve_color')`.
+    `jax.jit(stylize, static_argnames=('preserve_color', 'parity'))`.
 
     Args:
       model: a trained network.
@@ -43,6 +48,10 @@ def stylize(
       preserve_color: keep the picture's own colors and take only brightness from the style
         (luminance transfer, Gatys et al., Preserving Color in Neural Artistic Style Transfer, 2016,
         section 4, applied after the network).
+      parity: leave away the margin that hides the frame which networks padding with zeros paint,
+        for exactly the network's own output. Only sides below 32, or that are no multiple of what
+        the network needs (4 as a rule), are still continued and cropped. Changes nothing where a
+        network reflects or replicates at every convolution.
 
     Returns:
       `[..., h, w, 3]`, sRGB in [0, 1].
@@ -63,7 +72,8 @@ def stylize(
     """
     _check(image, strength)
     height, width = image.shape[-3:-1]
-    margin, multiple = _margin(model.config), model.config.size_multiple
+    margin = 0 if parity else _margin(model.config)
+    multiple = model.config.size_multiple
     rows, columns = (_continuation(size, margin, multiple) for size in (height, width))
     padded = ops.pad2d(image, (rows, columns), "reflect")
     painted = networks.apply(model.params, padded, model.config)
@@ -103,6 +113,11 @@ def _check(image: Array, strength: float | Array) -> None:
         raise InputError(
             f"an image has the shape [..., height, width, 3], but this one is {image.shape}; "
             "convert it to RGB."
+        )
+    if jnp.ndim(strength):
+        raise InputError(
+            f"strength has the shape {jnp.shape(strength)}; give one number for all pictures, or "
+            "use jax.vmap."
         )
     if isinstance(strength, int | float) and not 0 <= strength <= 1:
         raise InputError(f"strength is {strength}; choose 0 (the photo) to 1 (the full style).")

@@ -5,6 +5,19 @@ networks and sizes.
 """
 
 from jaxstyle.metrics.distances import content_distance, style_distance
+from jaxstyle.metrics.judgement import Judge, default_layers, judge, prepare_judge, summarize
+from jaxstyle.metrics.similarity import ssim
 from jaxstyle.metrics.wasserstein import directions, sliced_wasserstein
 
-__all__ = ["content_distance", "directions", "sliced_wasserstein", "style_distance"]
+__all__ = [
+    "Judge",
+    "content_distance",
+    "default_layers",
+    "directions",
+    "judge",
+    "prepare_judge",
+    "sliced_wasserstein",
+    "ssim",
+    "style_distance",
+    "summarize",
+]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxstyle import runtime
+from jaxstyle import networks, runtime
 from jaxstyle.io import images
 from jaxstyle.io import stylize as stylize_room
 from jaxstyle.io.outputs import Job
 from jaxstyle.io.stylize import stylize_files
-from jaxstyle.methods.feedforward import stylize
+from jaxstyle.methods.feedforward import StyleModel, stylize
 from jaxstyle.types import InputError
 
 RNG = np.random.default_rng(0)
@@ -40,7 +40,7 @@ def traces(monkeypatch):
     """Stand in for the network, which takes seconds to compile; record the shapes compiled for."""
     shapes = []
 
-    def negative(model, image, *, strength, preserve_color):
+    def negative(model, image, *, strength, preserve_color, parity):
         shapes.append(image.shape)
         return image + strength * (1 - 2 * image)
 
@@ -63,6 +63,21 @@ def test_files_hold_what_the_function_gives_whatever_the_batch(jobs, tiny_model,
         expected = painted(tiny_model, images.read(job.source).pixels, **options)
         # Another batch size is another program: the last float bit can move a rounding.
         assert np.abs(bytes_of(job.target) - np.rint(expected * 255)).max() <= 1
+
+
+def test_parity_reaches_the_network(jobs):
+    config = networks.TransformerConfig(
+        widths=(4, 6), blocks=1, outer_kernels=(3, 3), padding="zero"
+    )
+    model = StyleModel(networks.init(jax.random.key(0), config), config)
+    (job,) = jobs((36, 40))
+    painted = {}
+    for parity in (False, True):
+        stylize_files(model, [job], parity=parity)
+        painted[parity] = bytes_of(job.target)
+        expected = stylize(model, images.read(job.source).pixels, parity=parity)
+        assert np.abs(painted[parity] - np.rint(expected * 255)).max() <= 1
+    assert np.abs(painted[True] - painted[False]).max() > 2
 
 
 def test_strength_zero_copies_to_the_bit(jobs, tiny_model):

@@ -14,7 +14,7 @@ from jaxstyle.types import InputError
 
 # Small programs for one use: compile them fast, not well.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-paint = jit(stylize, static_argnames=("preserve_color",))
+paint = jit(stylize, static_argnames=("preserve_color", "parity"))
 draw = jit(networks.init, static_argnums=1)
 
 
@@ -108,6 +108,21 @@ def test_strength_blends_between_the_picture_and_the_full_style():
     np.testing.assert_allclose(half, (photo + full) / 2, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("padding", ["zero", "same", "reflect"])
+def test_parity_is_the_network_alone_frame_and_all(padding):
+    model = _model(dataclasses.replace(SMALL, padding=padding))
+    image = _picture(36, 34)
+
+    def both(model, image):
+        painted = networks.apply(model.params, image, model.config)
+        return stylize(model, image, parity=True), jnp.clip(painted, 0, 1)
+
+    result, painted = jit(both)(model, image)
+    np.testing.assert_array_equal(result, painted)
+    without = np.abs(paint(model, image) - result).max()
+    assert without == 0 if padding == "reflect" else without > 0.02
+
+
 def test_full_strength_is_the_networks_output_to_the_last_bit():
     model, image = _model(), _picture(32, 34)
 
@@ -193,6 +208,7 @@ def test_another_model_of_one_architecture_needs_no_new_program():
         (jnp.ones((8, 8, 3), jnp.uint8), 1.0, "the image holds uint8; convert it to float32"),
         (jnp.ones((8, 8, 3)), 1.5, "strength is 1.5; choose 0 (the photo) to 1 (the full style)."),
         (jnp.ones((8, 8, 3)), -1, "strength is -1;"),
+        (jnp.ones((8, 8, 3)), jnp.ones(2), "strength has the shape (2,); give one number"),
         (jnp.ones((8, 8, 3)), float("nan"), "strength is nan;"),
     ],
 )

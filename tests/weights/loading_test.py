@@ -1,9 +1,11 @@
 """Loading a perceptual network: what is accepted, what is refused, and in which words."""
 
+import h5py
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors
+import scipy.io
 
 from jaxstyle import features
 from jaxstyle.types import InputError
@@ -155,6 +157,18 @@ BROKEN = {
         {**FULL, "conv3_4": FULL["conv3_3"]},
         "has conv3_4, which vgg16 does not have; set features.name to the network",
     ),
+    "PyTorch's order": (
+        _changed(FULL, "conv1_1", "kernel", np.ones((4, 3, 3, 3), np.float32)),
+        "its axes are in the order (out, in, height, width), PyTorch's and Theano's: transpose all",
+    ),
+    "channels swapped": (
+        _changed(FULL, "conv2_1", "kernel", np.ones((3, 3, 5, 4), np.float32)),
+        "its axes are in the order (height, width, out, in): transpose all kernels.",
+    ),
+    "another network": (
+        _thin("vgg19"),
+        "has the layers of vgg19 and not of vgg16; set features.name=vgg19, or give a file of",
+    ),
     "only input": (
         {"conv0": {"kernel": np.ones((1, 1, 3, 3)), "bias": np.ones(3)}},
         "lacks the layer of conv1_1",
@@ -179,6 +193,70 @@ def test_what_is_wrong_is_said(tmp_path, case):
     assert message in str(error.value)
     assert str(file) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_other_way_round(tmp_path):
+    file = _save(tmp_path / "vgg16.npz", _thin("vgg16"))
+    with pytest.raises(InputError, match="has the layers of vgg16 and not of vgg19; set features"):
+        load_weights("vgg19", file)
+
+
+def test_a_beginning_that_is_all_of_another_network(tmp_path):
+    """VGG-16 up to conv5_1 has the names of the embedded network, and is VGG-16's all the same."""
+    file = _save(tmp_path / "start.npz", _thin("vgg16", "conv5_1"))
+    assert load_weights("vgg16", file).network.name == "vgg16"
+
+
+def test_renamed_layers_are_named(tmp_path):
+    arrays = {f"{n}/{k}": v for n, parts in FULL.items() for k, v in parts.items()}
+    for part in ("kernel", "bias"):
+        arrays[f"second/{part}"] = arrays.pop(f"conv1_2/{part}")
+    np.savez(tmp_path / "renamed.npz", **arrays)
+    with pytest.raises(InputError) as error:
+        load_weights("vgg16", tmp_path / "renamed.npz")
+    assert "lacks the layer of conv1_2 (names that could not be placed: second/" in str(error.value)
+
+
+def test_a_convention_nobody_knows(tmp_path):
+    formats.write(tmp_path / "a.safetensors", FULL, {"convention": "bytes"})
+    with pytest.raises(InputError, match="says that its input is 'bytes'.*--convention"):
+        load_weights("vgg16", tmp_path / "a.safetensors")
+
+
+def test_the_real_network_through_every_format(tmp_path, shared_data):
+    """VGG-19's first three blocks, written as each project writes them, and read again."""
+    real = formats.read(shared_data / "weights" / "vgg19_caffe_blocks1-3.npz").convolutions
+    numbers = dict(zip(real, (0, 2, 5, 7, 10, 12, 14, 16), strict=True))
+    oihw = {
+        f"features.{numbers[n]}.{k}": v.transpose(3, 2, 0, 1) if part == "kernel" else v
+        for n, parts in real.items()
+        for part, v in parts.items()
+        for k in [{"kernel": "weight", "bias": "bias"}[part]]
+    }
+    torch = pytest.importorskip("torch")
+    state = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in oihw.items()}
+    for new in (True, False):
+        torch.save(state, tmp_path / f"{new}.pth", _use_new_zipfile_serialization=new)
+    with h5py.File(tmp_path / "keras.h5", "w") as file:
+        for name, parts in real.items():
+            label = f"block{name[4]}_conv{name[6]}"
+            file[f"{label}/{label}_W_1:0"] = parts["kernel"]
+            file[f"{label}/{label}_b_1:0"] = parts["bias"]
+    layers = np.empty((1, len(real)), object)
+    for place, (name, parts) in enumerate(real.items()):
+        weights = np.empty((1, 2), object)
+        rgb = name == "conv1_1"  # MatConvNet's networks take RGB
+        weights[0, 0] = parts["kernel"][:, :, ::-1] if rgb else parts["kernel"]
+        weights[0, 1] = parts["bias"][None]
+        layers[0, place] = {"name": name, "type": "conv", "weights": weights}
+    scipy.io.savemat(tmp_path / "imagenet.mat", {"layers": layers}, do_compression=True)
+    formats.write(tmp_path / "own.safetensors", real, {}, dtype=np.float32)
+    for file in sorted(tmp_path.iterdir()):
+        weights = load_weights("vgg19", file, convention="caffe")
+        assert weights.network == features.NETWORKS["vgg19"]
+        for name, parts in real.items():
+            for part, value in parts.items():
+                np.testing.assert_array_equal(weights.params[name][part], value)
 
 
 def test_unknown_names(tmp_path):
