@@ -38,7 +38,6 @@ from jaxstyle.io import images, models  # noqa: E402
 from jaxstyle.io.paintings import painting_file  # noqa: E402
 from jaxstyle.methods import stylize  # noqa: E402
 from jaxstyle.training import feedforward  # noqa: E402
-from jaxstyle.weights import load_weights  # noqa: E402
 
 
 def main() -> None:
@@ -46,31 +45,31 @@ def main() -> None:
     args = _parse()
     folder = pathlib.Path(args.workdir)
     config = _config(folder)
-    perception = load_weights(config.features.name, config.features.weights)
-    problem, weights = train_feedforward.problem_of(config, perception.network)
+    perception, network = train_feedforward.perception_of(config)
+    problem, weights = train_feedforward.problem_of(config, network)
     style = images.resize_shorter(
         images.read(painting_file(config.style.image)).pixels, config.style.size
     )
-    targets = feedforward.style_targets(problem, perception.params, jnp.asarray(style))
+    targets = feedforward.style_targets(problem, perception, jnp.asarray(style))
 
     @jax.jit
     def objective(image: jax.Array, photo: jax.Array) -> jax.Array:
-        terms = feedforward.evaluate(problem, perception.params, targets, photo[None], image[None])
+        terms = feedforward.evaluate(problem, perception, targets, photo[None], image[None])
         return losses.weigh(terms, weights)[0]
 
     model, _ = models.load_model(folder / "model")
-    paint, network, curves = jax.jit(stylize), [], []
+    paint, values, curves = jax.jit(stylize), [], []
     for photo in _photos(args):
-        network.append(float(objective(paint(model, photo), photo)))
+        values.append(float(objective(paint(model, photo), photo)))
         curves.append(_optimize(objective, photo, args.iterations))
-        print(f"photo {len(curves)}: network {network[-1]:.3f}, optimization", end=" ")
+        print(f"photo {len(curves)}: network {values[-1]:.3f}, optimization", end=" ")
         print(", ".join(f"{k}: {curves[-1][k]:.3f}" for k in _marks(args.iterations)), flush=True)
     mean = np.mean(curves, axis=0)
-    below = np.flatnonzero(mean <= np.mean(network))
+    below = np.flatnonzero(mean <= np.mean(values))
     worth = f"{below[0]} iterations" if len(below) else f"more than {args.iterations} iterations"
-    print(f"mean objective of the network: {np.mean(network):.4f}; worth {worth} of L-BFGS")
+    print(f"mean objective of the network: {np.mean(values):.4f}; worth {worth} of L-BFGS")
     if args.plot:
-        _plot(args.plot, mean, float(np.mean(network)))
+        _plot(args.plot, mean, float(np.mean(values)))
 
 
 def _parse() -> argparse.Namespace:

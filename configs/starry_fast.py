@@ -57,7 +57,7 @@ def _default() -> ml_collections.ConfigDict:
     config.steps = 1300
 
     config.style = ml_collections.ConfigDict()
-    config.style.image = "starry"  # our own painting, or any file
+    config.style.image = "starry"  # our own painting; a file; or see `jaxstyle paintings`
     config.style.size = 384  # shorter side, pixels
     config.style.layers = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
     config.style.layer_weights = (1.0, 1.2, 1.2, 1.0, 0.6)  # shares, one a layer; () is alike
@@ -80,6 +80,13 @@ def _default() -> ml_collections.ConfigDict:
     config.features.weights = ""  # a file, instead of the published one
     config.features.pooling = ""  # '' is the network's own; max or average
     config.features.padding = ""  # '' is the network's own; zero, reflect or replicate
+
+    # Another network for some layers, e.g. a small one for the deep layers: its name ('' is the
+    # same), file and layers.
+    config.features.deep = ml_collections.ConfigDict()
+    config.features.deep.name = ""
+    config.features.deep.weights = ""
+    config.features.deep.layers = ()
 
     config.data = ml_collections.ConfigDict()
     config.data.photos = ""  # '' is scikit-image's bundled photographs; a folder or a zip

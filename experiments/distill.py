@@ -15,7 +15,8 @@ import ml_collections
 from jaxstyle import features, trainer, training, workdir
 from jaxstyle.data import PhotoBatches, make_batches, open_photos
 from jaxstyle.reporting.plots import loss_plot
-from jaxstyle.training import distillation, optimizers
+from jaxstyle.training import counterexamples, distillation, optimizers
+from jaxstyle.types import InputError
 from jaxstyle.weights import formats, load_weights
 
 
@@ -38,6 +39,11 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
             "checkpoint.keep": config.checkpoint.keep,
         }
     )
+    if not 0 <= 2 * config.counterexamples <= config.data.batch:
+        raise InputError(
+            f"counterexamples is {config.counterexamples}; a batch of {config.data.batch} has room "
+            f"for 0 to {config.data.batch // 2}."
+        )
     student = features.network(config.student)
     train, batches = _prepare(config, student)
     with workdir.claim(folder, config.to_dict()) as claim:
@@ -63,7 +69,11 @@ def _prepare(
     optimizer = optimizers.adam(
         config.optimizer.learning_rate, schedule="cosine", steps=config.steps
     )
-    step = distillation.make_step(teachers, student, optimizer, config.seed)
+    step = distillation.make_step(
+        teachers, student, optimizer, config.seed, gram_weight=config.gram_weight
+    )
+    count = config.counterexamples
+    extra = {"pool": counterexamples.start(count, config.data.size)} if count else {}
     batches = make_batches(
         open_photos(config.data.photos),
         size=config.data.size,
@@ -76,7 +86,9 @@ def _prepare(
         functools.partial(
             jax.jit(step, donate_argnums=0), params=[teacher.params for teacher in teachers]
         ),
-        training.create(params, optimizer, metrics=("loss", *channels)),
+        training.create(
+            params, optimizer, metrics=("loss", *distillation.terms(tuple(channels))), extra=extra
+        ),
         batches,
         steps=config.steps,
         batch_size=config.data.batch,

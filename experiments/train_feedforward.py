@@ -23,7 +23,7 @@ from jaxstyle.methods import StyleModel, stylize
 from jaxstyle.reporting.contact_sheet import contact_sheet
 from jaxstyle.reporting.plots import loss_plot
 from jaxstyle.training import feedforward, optimizers
-from jaxstyle.types import InputError
+from jaxstyle.types import InputError, Params
 from jaxstyle.weights import load_weights
 
 
@@ -83,8 +83,8 @@ def _prepare(
         workers=config.data.workers,
     )
     picture = _style_picture(config)
-    perception = load_weights(config.features.name, config.features.weights)
-    problem, weights = problem_of(config, perception.network)
+    perception, loss_network = perception_of(config)
+    problem, weights = problem_of(config, loss_network)
     optimizer = optimizers.adam(
         config.optimizer.learning_rate, schedule=config.optimizer.schedule, steps=config.steps
     )
@@ -94,10 +94,10 @@ def _prepare(
         params = _restored(config.checkpoint.restore, params)
     state = training.create(params, optimizer, metrics=("loss", *weights), extra=variables)
     prepare = jax.jit(functools.partial(feedforward.style_targets, problem))  # 4x faster compiled
-    style = prepare(perception.params, picture)
+    style = prepare(perception, picture)
     step = functools.partial(
         jax.jit(feedforward.make_step(problem, network, optimizer), donate_argnums=0),
-        perception=perception.params,
+        perception=perception,
         style=style,
         weights=weights,
     )
@@ -119,8 +119,20 @@ def _prepare(
     return train, batches
 
 
+def perception_of(
+    config: ml_collections.ConfigDict,
+) -> tuple[Params, features.Network | features.Joined]:
+    """Load the loss network; some of its layers may be another's."""
+    most, deep = load_weights(config.features.name, config.features.weights), config.features.deep
+    if not deep.layers:
+        return most
+    some = load_weights(deep.name or config.features.name, deep.weights)
+    params = {"most": most.params, "some": some.params}
+    return params, features.Joined(most.network, some.network, tuple(deep.layers))
+
+
 def problem_of(
-    config: ml_collections.ConfigDict, network: features.Network
+    config: ml_collections.ConfigDict, network: features.Network | features.Joined
 ) -> tuple[feedforward.Problem, dict[str, float]]:
     """Return the objective and the weight of each of its terms."""
     problem = feedforward.Problem(

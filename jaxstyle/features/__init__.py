@@ -6,6 +6,7 @@ from jaxstyle.features.vgg import NETWORKS as NETWORKS
 from jaxstyle.features.vgg import PLAIN as PLAIN
 from jaxstyle.features.vgg import TORCHVISION as TORCHVISION
 from jaxstyle.features.vgg import Convention as Convention
+from jaxstyle.features.vgg import Joined as Joined
 from jaxstyle.features.vgg import Network as Network
 from jaxstyle.features.vgg import adjusted as adjusted
 from jaxstyle.features.vgg import check_layers as check_layers

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, final
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,7 @@ PLAIN = Convention(1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), bgr=False)
 CONVENTIONS = {"caffe": CAFFE, "torchvision": TORCHVISION, "plain": PLAIN}
 
 
+@final
 @dataclasses.dataclass(frozen=True)
 class Network:
     """One row of the table: all that `features` must know about a network besides its parameters.
@@ -82,6 +84,29 @@ class Network:
         return {n: (3, 3, i, o) for n, (i, o) in zip(self.convolutions, pairs, strict=True)}
 
 
+@final
+@dataclasses.dataclass(frozen=True)
+class Joined:
+    """A network for most layers, and another of the same layer names for some.
+
+    Its parameters are `{'most': params, 'some': params}`.
+
+    Attributes:
+      most: the network of all other layers.
+      some: the other network.
+      theirs: names of the layers that `some` computes.
+    """
+
+    most: Network
+    some: Network
+    theirs: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Both names."""
+        return f"{self.most.name} and {self.some.name}"
+
+
 def _blocks(widths: Sequence[int], depths: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     return tuple((width,) * depth for width, depth in zip(widths, depths, strict=True))
 
@@ -91,11 +116,11 @@ _VGG_WIDTHS = (64, 128, 256, 512, 512)
 NETWORKS: Mapping[str, Network] = {
     "vgg16": Network("vgg16", _blocks(_VGG_WIDTHS, (2, 2, 3, 3, 3))),
     "vgg19": Network("vgg19", _blocks(_VGG_WIDTHS, (2, 2, 4, 4, 4))),
-    # VGG-16's layer names up to relu5_1 at a twelfth of its cost, distilled for this project.
+    # VGG-16's layer names up to relu5_1 at a tenth of its cost, distilled for this project.
     # Reflection, so that a picture's border is not a feature.
     "embedded": Network(
         "embedded",
-        _blocks((16, 48, 64, 128, 128), (2, 2, 3, 3, 1)),
+        ((16, 16), (48, 48), (96, 64, 96), (128, 128, 128), (128,)),
         convention=TORCHVISION,
         padding="reflect",
     ),
@@ -117,8 +142,16 @@ def network(name: str) -> Network:
     return NETWORKS[name]
 
 
-def adjusted(network: Network, *, pooling: str = "", padding: str = "") -> Network:
-    """Return the network with another pooling or padding; '' keeps its own.
+_AnyNetwork = TypeVar("_AnyNetwork", bound=Network | Joined)
+
+
+def adjusted(network: _AnyNetwork, *, pooling: str = "", padding: str = "") -> _AnyNetwork:
+    """Return the network, or both that are joined, with another pooling or padding.
+
+    Args:
+      network: a row of the table, or two joined.
+      pooling: 'max' or 'average'; '' keeps the network's own.
+      padding: 'zero', 'reflect' or 'replicate'; '' keeps the network's own.
 
     Raises:
       InputError: for an unknown choice.
@@ -131,9 +164,14 @@ def adjusted(network: Network, *, pooling: str = "", padding: str = "") -> Netwo
         raise unknown_choice("pooling", pooling, ops.POOLINGS)
     if padding and padding not in _PADDINGS:
         raise unknown_choice("padding of features", padding, _PADDINGS)
-    return dataclasses.replace(
-        network, pooling=pooling or network.pooling, padding=padding or network.padding
-    )
+    changes: dict[str, Any] = {}
+    if isinstance(network, Joined):
+        for which in ("most", "some"):
+            part = getattr(network, which)
+            changes[which] = adjusted(part, pooling=pooling, padding=padding)
+    else:
+        changes = {"pooling": pooling or network.pooling, "padding": padding or network.padding}
+    return dataclasses.replace(network, **changes)
 
 
 def initialize(key: Array, network: Network) -> dict[str, dict[str, Array]]:
@@ -200,7 +238,7 @@ def features(
     image: Array,
     layers: Sequence[str],
     *,
-    network: Network,
+    network: Network | Joined,
     pooling: str | None = None,
     padding: str | None = None,
 ) -> dict[str, Array]:
@@ -211,10 +249,10 @@ def features(
     Args:
       params: `{'conv1_1': {'kernel': [3, 3, c_in, c_out], 'bias': [c_out]}, ...}`, at least as deep
         as the deepest layer. Widths are read from the kernels, so a thinner copy of a network
-        works.
+        works. For joined networks `{'most': ..., 'some': ...}`.
       image: `[..., h, w, 3]`, sRGB in [0, 1].
       layers: names such as 'relu4_1', 'conv4_2' (before the ReLU) or 'pool3', in any order.
-      network: the row of the table the parameters belong to.
+      network: the row of the table the parameters belong to, or two joined.
       pooling: 'max' or 'average' instead of the network's own.
       padding: 'zero', 'reflect' or 'replicate' instead of the network's own.
 
@@ -237,6 +275,8 @@ def features(
       arXiv:1409.1556, table 1 (columns D and E). Average pooling and tapped layers: Gatys et al.,
       Image Style Transfer Using Convolutional Neural Networks, 2016, section 2.
     """
+    if isinstance(network, Joined):
+        return _joined_features(params, image, layers, network, pooling, padding)
     x = preprocess(image, network.convention)
     check_layers(params, image.shape, layers, network)
     network = adjusted(network, pooling=pooling or "", padding=padding or "")
@@ -250,6 +290,24 @@ def features(
             x = ops.pool2d(x, network.pooling)
         if name in wanted:
             maps[name] = x
+    return {layer: maps[layer] for layer in layers}
+
+
+def _joined_features(
+    params: Params,
+    image: Array,
+    layers: Sequence[str],
+    network: Joined,
+    pooling: str | None,
+    padding: str | None,
+) -> dict[str, Array]:
+    maps: dict[str, Array] = {}
+    for which, part in (("most", network.most), ("some", network.some)):
+        own = tuple(name for name in layers if (name in network.theirs) == (which == "some"))
+        if own:
+            maps |= features(
+                params[which], image, own, network=part, pooling=pooling, padding=padding
+            )
     return {layer: maps[layer] for layer in layers}
 
 

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxstyle import features
+from jaxstyle.statistics import gram
+from jaxstyle.training import counterexamples
 from jaxstyle.training.state import TrainState
 from jaxstyle.types import Array, InputError, Params, unknown_choice
 
@@ -140,16 +142,25 @@ def errors(
       student: the small network's row of the table.
 
     Returns:
-      `{layer: [b]}`: mean squared error relative to the mean square of the teacher's map (over the
-      batch), 0 for a perfect student and 1 for one that says nothing.
+      `{layer: [b], 'gram/' + layer: [b]}`: mean squared error of the map relative to the mean
+      square of the teacher's (over the batch), and the same of its Gram matrix; 0 for a perfect
+      student and 1 for one that says nothing.
     """
     maps = features.features(params["student"], image, tuple(wanted), network=student)
     result = {}
     for layer, target in wanted.items():
         told = _tell(maps[layer], params["readout"][layer])
-        energy = jnp.mean(target**2)
-        result[layer] = jnp.mean((told - target / jnp.sqrt(energy)) ** 2, axis=(-3, -2, -1))
+        target = target / jnp.sqrt(jnp.mean(target**2))
+        result[layer] = jnp.mean((told - target) ** 2, axis=(-3, -2, -1))
+        style = gram(target)
+        difference = jnp.sum((gram(told) - style) ** 2, axis=(-2, -1))
+        result[f"gram/{layer}"] = difference / jnp.mean(jnp.sum(style**2, axis=(-2, -1)))
     return result
+
+
+def terms(layers: Sequence[str]) -> tuple[str, ...]:
+    """Return the names that `errors` gives for some layers."""
+    return tuple(name for layer in layers for name in (layer, f"gram/{layer}"))
 
 
 def make_step(
@@ -157,30 +168,48 @@ def make_step(
     student: features.Network,
     optimizer: optax.GradientTransformation,
     seed: int,
+    *,
+    gram_weight: float = 1.0,
 ) -> Callable[..., TrainState]:
     """Return the pure step `step(state, batch, teacher_params)`.
+
+    Where the state's `extra` holds a pool of `n` counterexamples (`{'pool': ...}`, see
+    `counterexamples.start`), the student learns on all but the last `n` photographs of the batch
+    and on `n` counterexamples; those photographs begin new ones.
 
     Args:
       teachers: their networks and layers; the parameters are given to the step.
       student: the small network's row of the table.
       optimizer: of the run.
       seed: of the perturbations, which depend on it and the step alone.
+      gram_weight: of the Gram matrices' errors beside the maps' own.
 
     Returns:
       A function `(TrainState, uint8 [b, h, w, 3], sequence of Params) -> TrainState`.
     """
+    layers = tuple(layer for teacher in teachers for layer in teacher.layers)
+    style = tuple(layer for layer in layers if layer.endswith("_1"))
 
     def step(state: TrainState, batch: Array, params: Sequence[Params]) -> TrainState:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        image = perturb(key, batch.astype(jnp.float32) / 255)
+        photos, extra = batch.astype(jnp.float32) / 255, state.extra
+        image = perturb(key, photos)
+        if "pool" in extra:
+            own = balance(state.params, student)
+            pool, fooling = counterexamples.visit(
+                extra["pool"], state.step, photos, own, student, style
+            )
+            extra = {"pool": pool}
+            image = jnp.concatenate([image[: -len(fooling)], fooling])
         wanted = targets(
             [t._replace(params=p) for t, p in zip(teachers, params, strict=True)], image
         )
 
         def loss(params: Mapping[str, Params]) -> tuple[Array, dict[str, Array]]:
-            terms = errors(params, image, wanted, student)
-            means = {name: jnp.mean(value) for name, value in terms.items()}
-            total = sum(means.values(), jnp.zeros(()))
+            found = errors(params, image, wanted, student)
+            means = {name: jnp.mean(value) for name, value in found.items()}
+            weights = {name: gram_weight if name.startswith("gram/") else 1.0 for name in means}
+            total = sum((weights[name] * means[name] for name in means), jnp.zeros(()))
             return total, {"loss": total, **means}
 
         gradient, report = jax.grad(loss, has_aux=True)(state.params)
@@ -188,7 +217,7 @@ def make_step(
         return TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
-            extra=state.extra,
+            extra=extra,
             opt_state=opt_state,
             metrics={name: state.metrics[name] + report[name] for name in state.metrics},
         )

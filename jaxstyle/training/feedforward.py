@@ -25,7 +25,7 @@ class Problem(NamedTuple):
     content: losses.Objective
     style: losses.Objective
     regularizer: losses.Objective
-    perception: features.Network
+    perception: features.Network | features.Joined
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -50,8 +50,9 @@ def test_errors_of_every_layer_are_reported_and_plotted(smoke):
     found = [json.loads(line) for line in (smoke / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in found] == [1, 2]
     for line in found:
-        assert set(line) == {"step", "loss", *layers}
-        assert line["loss"] == pytest.approx(sum(line[layer] for layer in layers), rel=1e-5)
+        names = {name for layer in layers for name in (layer, f"gram/{layer}")}
+        assert set(line) == {"step", "loss", *names}
+        assert line["loss"] == pytest.approx(sum(line[name] for name in names), rel=1e-5)
         assert all(0 < line[layer] < 100 for layer in layers)
     with Image.open(smoke / "loss.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 5
@@ -68,6 +69,7 @@ def test_errors_of_every_layer_are_reported_and_plotted(smoke):
         ({"data.photos": "no"}, "photographs 'no' do not exist"),
         ({"checkpoint.every": 0}, "checkpoint.every is 0; it must be at least 1"),
         ({"optimizer.learning_rate": 0.0}, "choose one above 0"),
+        ({"counterexamples": 2}, "counterexamples is 2; a batch of 2 has room for 0 to 1"),
     ],
     ids=str,
 )

@@ -1,5 +1,6 @@
 """Whole runs of the main recipe, tiny: results, resuming, refusals and warm starts."""
 
+import functools
 import json
 import os
 import pathlib
@@ -19,6 +20,7 @@ from jaxstyle.io import models
 from jaxstyle.methods import stylize
 from jaxstyle.training import feedforward
 from jaxstyle.types import InputError
+from jaxstyle.weights import formats, load_weights
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -273,3 +275,50 @@ def test_samples_of_one_name_do_not_overwrite_each_other_and_broken_ones_are_tol
     out = capsys.readouterr().out
     assert "photograph 'broken.jpg' cannot be used" in out
     assert "stylized 3 photographs" in out
+
+
+# Two loss networks.
+
+
+def test_some_layers_of_the_loss_are_another_networks(tmp_path):
+    """The deep layers' own file decides about them, and about nothing else."""
+    embedded = load_weights("embedded")
+    other = jax.tree.map(lambda leaf: np.asarray(leaf) * 1.1, dict(embedded.params))
+    formats.write(tmp_path / "other.safetensors", other, {})
+    config = starry_fast.get_config("smoke")
+    alone, network = train_feedforward.perception_of(config)
+    assert network == embedded.network
+    jax.tree.map(np.testing.assert_array_equal, alone, embedded.params)
+
+    config.features.deep.weights = str(tmp_path / "other.safetensors")
+    config.features.deep.layers = ("relu4_1", "relu5_1")
+    params, network = train_feedforward.perception_of(config)
+    problem, weights = train_feedforward.problem_of(config, network)
+    photo = np.random.default_rng(0).uniform(size=(1, 32, 32, 3)).astype(np.float32)
+    painted = photo[:, ::-1]
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def terms(problem, params):
+        style = feedforward.style_targets(problem, params, photo[0])
+        return feedforward.evaluate(problem, params, style, photo, painted)
+
+    found = terms(problem, params)
+    assert set(found) == set(weights)
+    apart = {
+        name: terms(problem._replace(perception=embedded.network), part)
+        for name, part in params.items()
+    }
+    assert apart["most"]["style/relu4_1"] != apart["some"]["style/relu4_1"]
+    for name, value in found.items():
+        which = "some" if name.endswith(("relu4_1", "relu5_1")) else "most"
+        np.testing.assert_allclose(value, apart[which][name], rtol=1e-4)
+
+
+def test_deep_layers_of_a_network_that_lacks_them_are_refused(tmp_path):
+    config = starry_fast.get_config("smoke")
+    config.features.deep.layers = ("relu4_1", "relu5_5")
+    config.content.layers = ("relu5_5",)
+    config.content.layer_weights = ()
+    with pytest.raises(InputError, match="unknown layer of embedded 'relu5_5'"):
+        train_feedforward.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

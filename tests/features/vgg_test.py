@@ -266,6 +266,33 @@ def test_adjusted_changes_what_is_asked_and_nothing_else():
     assert features.adjusted(changed, pooling="max", padding="zero") == network
 
 
+def test_joined_networks_give_each_layer_by_its_own_network():
+    tiny = features.Network("tiny", ((3, 4), (5, 6)))
+    other = features.Network("other", ((4, 4), (5, 5)), features.PLAIN)
+    params = {
+        "most": features.initialize(jax.random.key(0), tiny),
+        "some": features.initialize(jax.random.key(1), other),
+    }
+    image = jnp.asarray(np.random.default_rng(0).uniform(size=(9, 8, 3)), jnp.float32)
+    joined = features.Joined(tiny, other, ("relu2_1", "conv1_2"))
+    layers = ("relu2_1", "relu1_1", "relu1_2", "conv1_2")
+
+    def apart(which, network, layers):
+        return features.features(params[which], image, layers, network=network)
+
+    maps = features.features(params, image, layers, network=joined)
+    assert tuple(maps) == layers
+    expected = apart("most", tiny, layers[1:3]) | apart("some", other, layers[::3])
+    jax.tree.map(np.testing.assert_array_equal, maps, expected)
+    alone = features.features(params, image, ("relu1_1",), network=joined)
+    np.testing.assert_array_equal(alone["relu1_1"], expected["relu1_1"])
+
+    average = features.adjusted(joined, pooling="average", padding="replicate")
+    assert average.theirs == joined.theirs
+    for part in (average.most, average.some):
+        assert (part.pooling, part.padding) == ("average", "replicate")
+
+
 def test_vmap_over_weights_and_pictures():
     """Lanes of a sweep over networks equal single runs."""
     network = features.NETWORKS["vgg16"]

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,7 @@ import optax
 import pytest
 
 from jaxstyle import features, training
-from jaxstyle.training import distillation
+from jaxstyle.training import counterexamples, distillation
 from jaxstyle.types import InputError
 
 RNG = np.random.default_rng(0)
@@ -157,7 +159,10 @@ def test_a_perfect_student_has_no_error_and_a_silent_one_has_error_one():
     silent = jax.tree.map(jnp.zeros_like, identity)
     perfect = errors({"student": student, "readout": identity}, IMAGE, wanted, STUDENT)
     nothing = errors({"student": student, "readout": silent}, IMAGE, wanted, STUDENT)
-    for layer in layers:
+    assert (
+        set(perfect) == set(distillation.terms(layers)) == {*layers, *(f"gram/{n}" for n in layers)}
+    )
+    for layer in distillation.terms(layers):
         assert perfect[layer].shape == (3,)
         np.testing.assert_allclose(perfect[layer], 0, atol=1e-10)
         np.testing.assert_allclose(jnp.mean(nothing[layer]), 1, rtol=1e-5)
@@ -175,8 +180,12 @@ def test_errors_are_those_of_the_readout_relative_to_the_teachers_energy():
         own, target = np.asarray(maps[layer], np.float64), np.asarray(wanted[layer], np.float64)
         told = own @ np.asarray(readout[layer]["kernel"]) + np.asarray(readout[layer]["bias"])
         target = target / np.sqrt((target**2).mean())
-        expected = ((np.maximum(told, 0) - target) ** 2).mean((1, 2, 3))
-        np.testing.assert_allclose(found[layer], expected, rtol=1e-4)
+        told = np.maximum(told, 0)
+        np.testing.assert_allclose(found[layer], ((told - target) ** 2).mean((1, 2, 3)), rtol=1e-4)
+        grams = [np.einsum("bhwi,bhwj->bij", x, x) / x[0, ..., 0].size for x in (told, target)]
+        energy = (grams[1] ** 2).sum((1, 2)).mean()
+        expected = ((grams[0] - grams[1]) ** 2).sum((1, 2)) / energy
+        np.testing.assert_allclose(found[f"gram/{layer}"], expected, rtol=1e-4)
 
 
 # Balance.
@@ -213,8 +222,10 @@ def test_training_brings_the_errors_down_and_compiles_once():
     teacher = distillation.Teacher(drawn(LARGE, 1), LARGE, layers)
     params = distillation.initialize(jax.random.key(0), STUDENT, {"relu1_1": 7, "relu2_1": 9})
     optimizer = optax.adam(1e-2)
-    state = training.create(params, optimizer, metrics=("loss", *layers))
-    step = jax.jit(distillation.make_step([teacher], STUDENT, optimizer, seed=5))
+    names = distillation.terms(layers)
+    state = training.create(params, optimizer, metrics=("loss", *names))
+    make = functools.partial(distillation.make_step, [teacher], STUDENT, optimizer, seed=5)
+    step = jax.jit(make(gram_weight=0.25))
     batch = np.uint8(np.round(np.asarray(IMAGE) * 255))
     start, sums = state, [0.0]
     for _ in range(30):
@@ -224,6 +235,7 @@ def test_training_brings_the_errors_down_and_compiles_once():
     loss = np.diff(sums)
     assert loss[-5:].mean() < 0.6 * loss[:5].mean()
     total = sum(float(state.metrics[layer]) for layer in layers)
+    total += 0.25 * sum(float(state.metrics[f"gram/{layer}"]) for layer in layers)
     np.testing.assert_allclose(state.metrics["loss"], total, rtol=1e-5)
 
     # The first report, computed apart: the errors of the batch as perturbed at step 0.
@@ -232,5 +244,34 @@ def test_training_brings_the_errors_down_and_compiles_once():
     image = perturb(key, jnp.float32(batch) / 255)
     wanted = targets([teacher], image)
     expected = errors(params, image, wanted, STUDENT)
-    for layer in layers:
-        np.testing.assert_allclose(first.metrics[layer], expected[layer].mean(), rtol=1e-4)
+    for name in names:
+        np.testing.assert_allclose(first.metrics[name], expected[name].mean(), rtol=1e-4)
+
+
+def test_counterexamples_take_the_place_of_the_last_photographs():
+    layers = ("relu1_1", "relu1_2", "relu2_1")
+    teacher = distillation.Teacher(drawn(LARGE, 1), LARGE, layers)
+    channels = {"relu1_1": 7, "relu1_2": 8, "relu2_1": 9}
+    params = distillation.initialize(jax.random.key(0), STUDENT, channels)
+    batch = np.uint8(RNG.integers(0, 256, (3, 12, 12, 3)))
+    pool = counterexamples.start(1, 12)
+    optimizer = optax.adam(1e-2)
+    state = training.create(
+        params, optimizer, metrics=("loss", *distillation.terms(layers)), extra={"pool": pool}
+    )
+    step = jax.jit(distillation.make_step([teacher], STUDENT, optimizer, seed=5))
+    after = step(state, batch, [teacher.params])
+    photos = jnp.float32(batch) / 255
+    own = distillation.balance(params, STUDENT)
+    visit = jax.jit(
+        functools.partial(counterexamples.visit, network=STUDENT, layers=("relu1_1", "relu2_1"))
+    )
+    pool, fooling = visit(pool, jnp.int32(0), photos, own)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, atol=1e-6), after.extra, {"pool": pool}
+    )
+    image = perturb(jax.random.fold_in(jax.random.key(5), 0), photos)
+    image = jnp.concatenate([image[:2], fooling])
+    expected = errors(params, image, targets([teacher], image), STUDENT)
+    for name in distillation.terms(layers):
+        np.testing.assert_allclose(after.metrics[name], expected[name].mean(), rtol=1e-4)
