@@ -1,14 +1,13 @@
 """Judge a perceptual network by the pictures that optimization makes with it.
 
-    python benchmarks/perceptual_network.py --photos DIR --paintings DIR --judge vgg19.npz \\
-        --deep vgg19_relu5_1.npz --sheet sheet.png
+    python benchmarks/perceptual_network.py --paintings DIR --sheet sheet.png
 
-Ten photographs are given the style of ten paintings by optimizing their pixels (Gatys et al. 2016:
-relative Gram distances of relu1_1 to relu5_1, content relu4_1, Adam from the photograph), once with
-the network and once with VGG-19's own features, in as many steps. Both are then judged by VGG-19's
-own relu1_1, relu2_1 and relu3_1 (style, against the painting) and relu3_3 (content, against the
-photograph). Goal for the embedded network: style at least 95% below the photographs', on the mean
-of the pairs.
+Photographs (`--photos`) are given the style of ten paintings by optimizing their pixels (Gatys et
+al. 2016: relative Gram distances of relu1_1 to relu5_1, content relu4_1, Adam from the photograph),
+once with the network and once with VGG-19's own features, in as many steps. Both are then judged by
+VGG-19's own relu1_1, relu2_1 and relu3_1 (style, against the painting) and relu3_3 (content,
+against the photograph). Goal for the embedded network: style at least 95% below the photographs',
+on the mean of the pairs.
 
 VGG-19 may come in two files: `--judge` with its first three blocks, `--deep` with a network for
 relu4_1 and relu5_1; without `--deep` the judge has all layers.
@@ -31,6 +30,7 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
 from jaxstyle import features, losses, metrics  # noqa: E402
+from jaxstyle.data import open_photos  # noqa: E402
 from jaxstyle.io import images  # noqa: E402
 from jaxstyle.reporting.contact_sheet import contact_sheet  # noqa: E402
 from jaxstyle.weights import load_weights  # noqa: E402
@@ -85,7 +85,7 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--photos", required=True, help="folder of photographs")
+    parser.add_argument("--photos", default="", help="a folder; default: scikit-image's")
     parser.add_argument("--paintings", required=True, help="folder of paintings")
     parser.add_argument("--network", default="embedded", help="the network to judge")
     parser.add_argument("--weights", default="", help="its file, instead of the published one")
@@ -103,11 +103,10 @@ def _parse() -> argparse.Namespace:
 
 def _pictures(folder: str, count: int, size: int) -> jax.Array:
     """Return `[count, size, size, 3]`, evenly chosen from a folder and cut at the center."""
-    files = sorted(p for p in pathlib.Path(folder).iterdir() if p.suffix in (".jpg", ".png"))
-    count = min(count, len(files))
+    source = open_photos(folder)
     squares = []
     for index in range(count):
-        pixels = images.read(files[index * len(files) // count]).pixels
+        pixels = np.float32(source[index * len(source) // count]) / 255
         pixels = images.resize_shorter(pixels, size)
         top, left = ((n - size) // 2 for n in pixels.shape[:2])
         squares.append(pixels[top : top + size, left : left + size])

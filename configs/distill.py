@@ -6,10 +6,11 @@ Teachers are VGG-19's first blocks and, for the layers above, any network with V
 may be a file of your own. Hinton et al., Distilling the Knowledge in a Neural Network, 2015, in its
 regression form: the student's maps, through a 1x1 readout, tell the teacher's at the same layer,
 and their Gram matrices tell the teacher's. Half of each batch are photographs, half are pictures
-under optimization against the student as it stands (see jaxstyle/training/counterexamples.py).
+under optimization against the student as it stands (see jaxstyle/training/counterexamples.py). The
+readouts that `jaxstyle.features` has in the student's row of its table stay with the student.
 
-About 0.6 s a step on two CPU cores, 2.5 GB. Expect relative errors from 0.1 (relu1_1) to 0.4
-(relu3_1); the result is `WORKDIR/embedded.safetensors`, used by
+About 0.5 s a step on two CPU cores, 2.5 GB. Expect relative errors from 0.02 (relu1_1) to 0.26
+(relu3_3) with two thousand photographs; the result is `WORKDIR/embedded.safetensors`, used by
 `--config.features.weights=WORKDIR/embedded.safetensors`.
 
 The variant `smoke` takes seconds and teaches nothing worth having: its teacher is random.

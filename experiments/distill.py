@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from jaxstyle import features, trainer, training, workdir
 from jaxstyle.data import PhotoBatches, make_batches, open_photos
@@ -18,6 +19,8 @@ from jaxstyle.reporting.plots import loss_plot
 from jaxstyle.training import counterexamples, distillation, optimizers
 from jaxstyle.types import InputError
 from jaxstyle.weights import formats, load_weights
+
+_LOOKED_AT = 4  # batches, to see which channels of the readouts say most
 
 
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
@@ -53,7 +56,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
             print(batches.skipped.summary(), flush=True)
         if outcome.signal is not None:
             return 128 + outcome.signal
-        _save(config, claim.path, student, outcome.state)
+        _save(config, claim.path, student, outcome.state, _some(batches))
     return 0
 
 
@@ -107,13 +110,24 @@ def _teacher(part: ml_collections.ConfigDict, seed: int) -> distillation.Teacher
     return distillation.Teacher(params, network, tuple(part.layers))
 
 
+def _some(batches: PhotoBatches) -> jax.Array:
+    """Return the first pictures of the training, as `[b, h, w, 3]` in [0, 1]."""
+    stream = iter(batches)
+    first = np.concatenate([next(stream) for _ in range(_LOOKED_AT)])
+    stream.close()
+    return jnp.asarray(first, jnp.float32) / 255
+
+
 def _save(
     config: ml_collections.ConfigDict,
     folder: pathlib.Path,
     student: features.Network,
     state: training.TrainState,
+    photos: jax.Array,
 ) -> None:
-    params = distillation.balance(state.params, student)
+    params = jax.jit(distillation.finish, static_argnames="student")(
+        state.params, student=student, image=photos
+    )
     file = folder / f"{config.student}.safetensors"
     formats.write(file, params, {"network": config.student, "steps": str(config.steps)})
     loss_plot(folder / trainer.METRICS_FILE, folder / "loss.png", title="relative errors")

@@ -11,7 +11,7 @@ import ml_collections
 import pytest
 
 from jaxstyle import features, losses, networks, workdir
-from jaxstyle.io.paintings import painting_file
+from jaxstyle.io.painting_catalog import PAINTINGS
 from jaxstyle.training import optimizers
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
@@ -34,7 +34,7 @@ FEEDFORWARD = [pair for pair in ALL if config_of(*pair).experiment == "train_fee
 
 
 def test_the_recipes_are_found():
-    assert {"distill", "paint_starry", "starry_fast"} <= set(NAMES)
+    assert {"distill", "paint_starry", "shipped_models", "starry_fast"} <= set(NAMES)
     assert variants_of("starry_fast") == ["", "smoke", "full", "paper", "reference"]
 
 
@@ -121,7 +121,7 @@ def test_objective_exists_on_the_variants_network(name, variant):
     assert all(weight > 0 for weight in weights.values())
     style = sum(weight for term, weight in weights.items() if term.startswith("style/"))
     assert style == pytest.approx(config.style.weight)
-    assert painting_file(config.style.image).is_file()
+    assert config.style.image in PAINTINGS
 
 
 @pytest.mark.parametrize(("name", "variant"), ALL)

@@ -50,6 +50,8 @@ class Network:
       convention: expected input.
       pooling: 'max' or 'average'.
       padding: of every convolution: 'zero', 'reflect' or 'replicate'.
+      readouts: relu layers whose maps are not the network's own but told from them, by a 1x1
+        convolution and a ReLU, and the channels told. Nothing is computed from a told map.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Network:
     convention: Convention = CAFFE
     pooling: str = "max"
     padding: str = "zero"
+    readouts: tuple[tuple[str, int], ...] = ()
 
     @property
     def convolutions(self) -> tuple[str, ...]:
@@ -78,10 +81,16 @@ class Network:
         return tuple(names)
 
     def shapes(self) -> dict[str, tuple[int, int, int, int]]:
-        """Return the kernel shape `(3, 3, c_in, c_out)` of every convolution."""
+        """Return the kernel shape `(3, 3, c_in, c_out)` of every convolution.
+
+        And `(1, 1, c_in, c_out)` of every readout, by the name of its layer.
+        """
         widths = [c for block in self.channels for c in block]
         pairs = zip([3, *widths[:-1]], widths, strict=True)
-        return {n: (3, 3, i, o) for n, (i, o) in zip(self.convolutions, pairs, strict=True)}
+        shapes = {n: (3, 3, i, o) for n, (i, o) in zip(self.convolutions, pairs, strict=True)}
+        for layer, told in self.readouts:
+            shapes[layer] = (1, 1, shapes[layer.replace("relu", "conv")][3], told)
+        return shapes
 
 
 @final
@@ -123,6 +132,7 @@ NETWORKS: Mapping[str, Network] = {
         ((16, 16), (48, 48), (96, 64, 96), (128, 128, 128), (128,)),
         convention=TORCHVISION,
         padding="reflect",
+        readouts=(("relu2_1", 64), ("relu3_1", 128), ("relu4_1", 64), ("relu5_1", 64)),
     ),
 }
 
@@ -193,7 +203,7 @@ def initialize(key: Array, network: Network) -> dict[str, dict[str, Array]]:
     keys = jax.random.split(key, len(shapes))
     return {
         name: {
-            "kernel": jax.random.normal(k, shape) * (2.0 / (9 * shape[2])) ** 0.5,
+            "kernel": jax.random.normal(k, shape) * (2.0 / (shape[0] * shape[1] * shape[2])) ** 0.5,
             "bias": jnp.zeros(shape[3]),
         }
         for k, (name, shape) in zip(keys, shapes.items(), strict=True)
@@ -249,7 +259,8 @@ def features(
     Args:
       params: `{'conv1_1': {'kernel': [3, 3, c_in, c_out], 'bias': [c_out]}, ...}`, at least as deep
         as the deepest layer. Widths are read from the kernels, so a thinner copy of a network
-        works. For joined networks `{'most': ..., 'some': ...}`.
+        works. A relu layer with an entry of its own (`{'relu4_1': ...}`, kernel
+        `[1, 1, c_in, c_out]`) is told by it. For joined networks `{'most': ..., 'some': ...}`.
       image: `[..., h, w, 3]`, sRGB in [0, 1].
       layers: names such as 'relu4_1', 'conv4_2' (before the ReLU) or 'pool3', in any order.
       network: the row of the table the parameters belong to, or two joined.
@@ -289,8 +300,13 @@ def features(
         else:
             x = ops.pool2d(x, network.pooling)
         if name in wanted:
-            maps[name] = x
+            told = name.startswith("relu") and name in params
+            maps[name] = _told(x, params[name]) if told else x
     return {layer: maps[layer] for layer in layers}
+
+
+def _told(x: Array, readout: Mapping[str, Array]) -> Array:
+    return jax.nn.relu(ops.conv2d(x, readout["kernel"], readout["bias"]))
 
 
 def _joined_features(

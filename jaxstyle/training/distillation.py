@@ -2,11 +2,14 @@
 
 The small network (the student) learns to tell, from its own maps at `relu3_1` say, what the large
 one (the teacher) has at `relu3_1`: a 1x1 convolution and a ReLU of the student's map, the readout,
-is compared with the teacher's map. Several teachers may each teach some of the layers. The readouts
-are thrown away at the end; before that their magnitudes are folded into the student's channels
-(`balance`), so that a channel weighs in a Gram matrix what it weighed in telling the teacher's map.
+is compared with the teacher's map. Several teachers may each teach some of the layers. At the end
+(`finish`) the student's network keeps the readouts of the layers that its row of the table names,
+for the channels that say most: Gram matrices of what is told tell styles apart as the teacher's do.
+Elsewhere the readouts' magnitudes are folded into the student's channels (`balance`), so that a
+channel weighs in a Gram matrix what it weighed in telling the teacher's map.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -118,7 +121,7 @@ def initialize(
         if layer not in shared:
             raise unknown_choice(f"relu layer of {student.name}", layer, shared)
     student_key, *keys = jax.random.split(key, 1 + len(channels))
-    params = features.initialize(student_key, student)
+    params = features.initialize(student_key, dataclasses.replace(student, readouts=()))
     readout = {}
     for k, (layer, width) in zip(keys, sorted(channels.items()), strict=True):
         own = params[layer.replace("relu", "conv")]["bias"].shape[0]
@@ -241,19 +244,55 @@ def balance(params: Mapping[str, Params], student: features.Network) -> dict[str
       of 1.
     """
     result, before = {}, jnp.ones(3)
-    for name in student.convolutions:
+    for name, scale in _scales(params, student).items():
         kernel, bias = params["student"][name]["kernel"], params["student"][name]["bias"]
-        readout = params["readout"].get(name.replace("conv", "relu"))
-        scale = jnp.ones_like(bias)
-        if readout is not None:
-            # A channel that no one listens to must not vanish: the next layer divides by its scale.
-            scale = jnp.sqrt(jnp.sum(readout["kernel"] ** 2, axis=1))
-            scale = jnp.maximum(scale, 1e-2 * jnp.max(scale))
         result[name] = {
             "kernel": kernel / before[None, None, :, None] * scale[None, None, None, :],
             "bias": bias * scale,
         }
         before = scale
+    return result
+
+
+def finish(
+    params: Mapping[str, Params], student: features.Network, image: Array
+) -> dict[str, dict[str, Array]]:
+    """Return the parameters of the student's network, its readouts among them.
+
+    Args:
+      params: as trained.
+      student: the small network's row of the table; its `readouts` say which are kept, and how
+        many channels of each: those with the largest mean square on `image`.
+      image: `[b, h, w, 3]`, sRGB in [0, 1].
+
+    Returns:
+      `{'conv1_1': {'kernel': ..., 'bias': ...}, ..., 'relu2_1': ...}`; a layer that no teacher
+      taught has no readout.
+    """
+    result, scales = balance(params, student), _scales(params, student)
+    kept = {layer: n for layer, n in student.readouts if layer in params["readout"]}
+    maps = features.features(params["student"], image, tuple(kept), network=student) if kept else {}
+    for layer, count in kept.items():
+        readout, name = params["readout"][layer], layer.replace("relu", "conv")
+        loudness = jnp.mean(_tell(maps[layer], readout) ** 2, axis=(0, 1, 2))
+        chosen = jnp.sort(jnp.argsort(-loudness)[:count])
+        result[layer] = {
+            "kernel": (readout["kernel"][:, chosen] / scales[name][:, None])[None, None],
+            "bias": readout["bias"][chosen],
+        }
+    return result
+
+
+def _scales(params: Mapping[str, Params], student: features.Network) -> dict[str, Array]:
+    """Return what `balance` multiplies each channel by."""
+    result = {}
+    for name in student.convolutions:
+        result[name] = jnp.ones_like(params["student"][name]["bias"])
+        readout = params["readout"].get(name.replace("conv", "relu"))
+        if readout is not None:
+            # A channel that no one listens to must not vanish: the next layer divides by its scale.
+            scale = jnp.sqrt(jnp.sum(readout["kernel"] ** 2, axis=1))
+            result[name] = jnp.maximum(scale, 1e-2 * jnp.max(scale))
     return result
 
 

@@ -43,8 +43,13 @@ class Found(NamedTuple):
             f"network: {self.network.name}{thin}",
             f"layers: {whole} {len(held)} convolutions, {held[0]} to {held[-1]}, "
             f"{sum(sizes) / 1e6:.2f} M parameters",
+            *self._told(),
             f"input: {self.convention() or 'its own, by a first 1x1 convolution'}",
         ]
+
+    def _told(self) -> list[str]:
+        readouts = [f"{layer} ({channels})" for layer, channels in self.network.readouts]
+        return [f"told by a readout (channels): {', '.join(readouts)}"] if readouts else []
 
     def convention(self) -> str:
         """Return the name of the input it expects; '' if it has a convolution of its own for it."""

@@ -26,7 +26,8 @@ class Contents(NamedTuple):
     """What a parameter file holds.
 
     Attributes:
-      convolutions: kernels `[k, k, c_in, c_out]` and biases `[c_out]` by name, float32.
+      convolutions: kernels `[k, k, c_in, c_out]` and biases `[c_out]` by name, float32; under a
+        relu layer's name its readout.
       convention: what the network expects at its input, 'caffe', 'torchvision' or 'plain', where
         the file tells (by torchvision's names, or in its header); '' otherwise.
       network: the network that the file says it is; '' where it does not.
@@ -88,6 +89,19 @@ def read(path: pathlib.Path) -> Contents:
     others = tuple(name for name in stored if name not in names.convolutions)
     convention = names.convention or metadata.get("convention", "")
     return Contents(convolutions, convention, metadata.get("network", ""), kind, others)
+
+
+def is_readout(name: str) -> bool:
+    """Return whether a convolution of `read` is the readout of a layer.
+
+    Args:
+      name: as in `Contents.convolutions`.
+
+    Example:
+      >>> is_readout('relu4_1'), is_readout('conv4_1')
+      (True, False)
+    """
+    return name.startswith("relu")
 
 
 def _places(

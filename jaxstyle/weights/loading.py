@@ -190,12 +190,12 @@ def check(
       others: names of arrays in the file that belong to no convolution, for messages.
 
     Returns:
-      The network with the widths found (they may be thinner than the table's).
+      The network with the widths found (they may be thinner than the table's) and the readouts.
 
     Raises:
       InputError: naming the first thing that is wrong.
     """
-    own = [n for n in arrays if n != formats.INPUT]
+    own = [n for n in arrays if n != formats.INPUT and not formats.is_readout(n)]
     _check_network(own, network, source)
     depth = max((network.convolutions.index(n) for n in own), default=0) + 1
     before, found = 3, {}
@@ -207,7 +207,16 @@ def check(
         tuple(found.get(f"conv{b}_{c}", width) for c, width in enumerate(block, 1))
         for b, block in enumerate(network.channels, 1)
     )
-    return dataclasses.replace(network, channels=channels)
+    readouts = []
+    for name in filter(formats.is_readout, arrays):
+        below = found.get(name.replace("relu", "conv"))
+        if below is None:
+            raise InputError(
+                f"'{source}' has a readout of {name}, but not that layer; get a complete file."
+            )
+        told = _check_convolution(arrays, name, (1, 1, below), source, others)
+        readouts.append((name, told))
+    return dataclasses.replace(network, channels=channels, readouts=tuple(sorted(readouts)))
 
 
 def _check_network(own: Sequence[str], network: features.Network, source: str) -> None:

@@ -9,6 +9,8 @@ INPUT = "conv0"
 
 # block1_conv2 (Keras), conv1_2 (Caffe and this project), conv12 (several PyTorch projects).
 _CONVOLUTION = re.compile(r"(?:block(\d)_conv(\d)|conv(\d)_?(\d))(?!_aux|\d)")
+# relu2_1/kernel: the readout of a layer (this project).
+_READOUT = re.compile(r"(?:^|[./])(relu\d_\d)[./]")
 _INPUT = re.compile(r"(?:^|[./])conv0[./]")
 # PyTorch writes OIHW and calls it `weight`. Whole Keras models lie in a group `model_weights`, and
 # TensorFlow's older `weights` are HWIO like everything of its family: only the last word counts.
@@ -31,7 +33,7 @@ class Names(NamedTuple):
     """What the names of a file tell.
 
     Attributes:
-      convolutions: by array name, the convolution it belongs to.
+      convolutions: by array name, the convolution it belongs to; 'relu4_1' is the readout there.
       convention: what the network expects at its input, where the names tell: 'caffe' or
         'torchvision'; '' otherwise.
     """
@@ -88,6 +90,8 @@ def recognize(names: Iterable[str]) -> Names:
         elif match := _CONVOLUTION.search(name):
             block, number = (g for g in match.groups() if g)
             found[name] = f"conv{block}_{number}"
+        elif match := _READOUT.search(name):
+            found[name] = match[1]
     return Names(found, "")
 
 

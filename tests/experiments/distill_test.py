@@ -46,13 +46,16 @@ def test_the_student_is_a_file_of_float16_that_loads_as_weights(smoke):
 
 
 def test_errors_of_every_layer_are_reported_and_plotted(smoke):
-    layers = [n for part in recipe.get_config().teachers.values() for n in part.layers]
+    config = recipe.get_config("smoke")
+    layers = [n for part in config.teachers.values() for n in part.layers]
     found = [json.loads(line) for line in (smoke / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in found] == [1, 2]
     for line in found:
         names = {name for layer in layers for name in (layer, f"gram/{layer}")}
         assert set(line) == {"step", "loss", *names}
-        assert line["loss"] == pytest.approx(sum(line[name] for name in names), rel=1e-5)
+        grams = sum(line[f"gram/{layer}"] for layer in layers)
+        loss = sum(line[layer] for layer in layers) + config.gram_weight * grams
+        assert line["loss"] == pytest.approx(loss, rel=1e-5)
         assert all(0 < line[layer] < 100 for layer in layers)
     with Image.open(smoke / "loss.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 5

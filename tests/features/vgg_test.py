@@ -121,14 +121,33 @@ def test_the_embedded_network_has_the_names_of_vgg16():
 
 
 def _operations(network, layer, side=256):
-    """Multiply-adds of the convolutions up to a layer, for a square picture."""
-    total = 0
+    """Multiply-adds of the convolutions and readouts up to a layer, for a square picture."""
+    total, shapes = 0, network.shapes()
     for name in network.layers[: network.layers.index(layer) + 1]:
         if name.startswith("pool"):
             side //= 2
-        elif name.startswith("conv"):
-            total += side**2 * int(np.prod(network.shapes()[name]))
+        elif name in shapes:
+            total += side**2 * int(np.prod(shapes[name]))
     return total
+
+
+def test_a_told_layer_is_what_its_readout_says_and_feeds_nothing():
+    network, params = features.NETWORKS["embedded"], _thin("embedded")
+    rng = np.random.default_rng(2)
+    readout = {
+        "kernel": np.float32(rng.normal(size=(1, 1, 6, 9))),
+        "bias": np.float32(rng.normal(size=9)),
+    }
+    image = np.float32(rng.random((2, 17, 23, 3)))
+    layers = ("relu2_1", "conv2_1", "relu2_2", "pool2")
+    run = jit(functools.partial(features.features, layers=layers, network=network))
+    plain, told = run(params, image), run(params | {"relu2_1": readout}, image)
+    expected = np.maximum(
+        np.asarray(plain["relu2_1"]) @ readout["kernel"][0, 0] + readout["bias"], 0
+    )
+    np.testing.assert_allclose(told["relu2_1"], expected, rtol=1e-5, atol=1e-5 * expected.max())
+    for layer in layers[1:]:
+        np.testing.assert_array_equal(told[layer], plain[layer])
 
 
 def test_the_embedded_network_is_ten_times_cheaper_than_vgg16():

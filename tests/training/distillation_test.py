@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -212,6 +213,30 @@ def test_balance_scales_channels_and_changes_nothing_else():
         np.testing.assert_allclose(
             after[layer], expected, rtol=0, atol=2e-5 * expected.max(), err_msg=layer
         )
+
+
+# What is kept.
+
+
+def test_the_loudest_channels_of_the_readouts_are_kept():
+    student, readout = drawn(STUDENT, 0), readouts({"relu1_1": 8, "relu1_2": 6, "relu2_1": 9})
+    readout["relu1_2"]["bias"] = jnp.float32([0.0, -3, 0.1, 4, -9, 5])
+    params = {"student": student, "readout": readout}
+    network = dataclasses.replace(STUDENT, readouts=(("relu1_2", 2), ("relu2_1", 20)))
+    finish = jax.jit(distillation.finish, static_argnums=1)
+    kept = finish(params, network, IMAGE)
+    assert kept["relu1_2"]["kernel"].shape == (1, 1, 5, 2)
+    assert kept["relu2_1"]["kernel"].shape == (1, 1, 6, 9)  # no more than there are
+    assert "relu1_1" not in kept
+    layers = ("relu1_1", "relu1_2", "relu2_1")
+    own = look(student, IMAGE, layers, network=STUDENT)
+    found = look(kept, IMAGE, layers, network=network)
+    for layer, chosen in (("relu1_2", [3, 5]), ("relu2_1", range(9))):
+        told = np.asarray(own[layer]) @ np.asarray(readout[layer]["kernel"])
+        told = np.maximum(told + np.asarray(readout[layer]["bias"]), 0)[..., list(chosen)]
+        np.testing.assert_allclose(found[layer], told, rtol=0, atol=2e-5 * told.max())
+    balanced = look(distillation.balance(params, STUDENT), IMAGE, layers, network=STUDENT)
+    np.testing.assert_array_equal(found["relu1_1"], balanced["relu1_1"])
 
 
 # The step.

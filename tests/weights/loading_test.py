@@ -1,6 +1,7 @@
 """Loading a perceptual network: what is accepted, what is refused, and in which words."""
 
 import h5py
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -284,6 +285,38 @@ def test_the_shipped_network_is_small_and_complete(repository):
     table = features.NETWORKS["embedded"]
     assert weights.network == table
     assert {n: parts["kernel"].shape for n, parts in weights.params.items()} == table.shapes()
+
+
+def _with_readouts(name, channels):
+    params = _thin(name)
+    for layer, told in channels.items():
+        own = params[layer.replace("relu", "conv")]["bias"].size
+        params[layer] = {
+            "kernel": np.full((1, 1, own, told), 0.5, np.float32),
+            "bias": np.ones(told, np.float32),
+        }
+    return params
+
+
+def test_readouts_come_with_their_network(tmp_path):
+    params = _with_readouts("embedded", {"relu3_1": 7, "relu2_1": 2})
+    weights = load_weights("embedded", _save(tmp_path / "told.npz", params))
+    assert weights.network.readouts == (("relu2_1", 2), ("relu3_1", 7))
+    assert weights.network.shapes() == {n: parts["kernel"].shape for n, parts in params.items()}
+    formats.write(tmp_path / "told.safetensors", weights.params, {}, dtype=np.float32)
+    again = load_weights("embedded", tmp_path / "told.safetensors")
+    assert again.network == weights.network
+    jax.tree.map(np.testing.assert_array_equal, again.params, weights.params)
+
+
+def test_what_is_wrong_with_a_readout_is_said(tmp_path):
+    params = _with_readouts("embedded", {"relu3_1": 7})
+    swapped = params | {"relu3_1": {**params["relu3_1"], "kernel": np.ones((1, 1, 7, 5), "f4")}}
+    with pytest.raises(InputError, match=r"relu3_1 has shapes \(1, 1, 7, 5\).*\(1, 1, 5, n\)"):
+        load_weights("embedded", _save(tmp_path / "swapped.npz", swapped))
+    early = {name: parts for name, parts in params.items() if name < "conv3" or name > "relu"}
+    with pytest.raises(InputError, match="a readout of relu3_1, but not that layer"):
+        load_weights("embedded", _save(tmp_path / "early.npz", early))
 
 
 def test_writing_and_loading_again(tmp_path):
