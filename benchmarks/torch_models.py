@@ -74,6 +74,7 @@ class Perception(torch.nn.Module):
         order = [n for n in network.layers if not n.startswith("conv")]
         self.order = order[: 1 + max(order.index(layer) for layer in layers)]
         names = [n.replace("relu", "conv") for n in self.order if n.startswith("relu")]
+        names += [layer for layer in layers if layer in params]  # readouts
         self.kernels = {n: kernel(params[n]["kernel"]) for n in names}
         self.biases = {n: torch.from_numpy(params[n]["bias"].copy()) for n in names}
         convention = network.convention
@@ -96,7 +97,10 @@ class Perception(torch.nn.Module):
                 x = F.pad(x, (1, 1, 1, 1), mode="reflect")
             x = F.relu(F.conv2d(x, self.kernels[conv], self.biases[conv], 1, int(not self.reflect)))
             if name in self.layers:
-                maps[name] = x
+                told = name in self.kernels
+                maps[name] = (
+                    F.relu(F.conv2d(x, self.kernels[name], self.biases[name])) if told else x
+                )
         return maps
 
 
