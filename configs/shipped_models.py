@@ -3,7 +3,7 @@
     python launch.py --config configs/shipped_models.py:starry-night --config.data.photos=DIR
 
 As `configs/starry_fast.py` in its default form, with VGG-19 itself as the loss network and
-photographs of your own; about 0.5 s a step on two CPU cores, where it takes half an hour. A small
+photographs of your own; about 0.5 s a step on two CPU cores, where it takes a quarter of an hour. A small
 network can stand in for the deep layers, which cost the most and say the least about strokes:
 
     --config.features.deep.weights=FILE --config.features.deep.layers="('relu4_1', 'relu5_1')"
@@ -35,5 +35,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config = starry_fast.get_config()
     config.style.image = variant or PAINTINGS[0]
     config.features.name = "vgg19"
-    config.steps = 3000
+    config.steps = 1600
     return common.locked(config)

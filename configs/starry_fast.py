@@ -2,8 +2,8 @@
 
     python launch.py --config configs/starry_fast.py
 
-trains on the photographs and the painting that ship with the packages: 6 to 7 minutes and 1.5 GB
-on two CPU cores. Expect brush strokes that follow the photo's edges, the painting's blues and
+trains on the photographs and the painting that ship with the packages: 6 minutes and 1.5 GB on
+two CPU cores. Expect brush strokes that follow the photo's edges, the painting's blues and
 yellows, stars where the photo is bright, calm where it is calm; no frame, no checkerboard.
 
 Variants (`configs/starry_fast.py:NAME`):
