@@ -60,7 +60,7 @@ def main() -> None:
     columns, report = [list(photos), list(paintings)], {}
     for name, maps in ways.items():
         start = time.perf_counter()
-        painted = _optimize(maps, photos, paintings, args)
+        painted = jax.block_until_ready(_optimize(maps, photos, paintings, args))
         seconds = time.perf_counter() - start
         after = _judgement(judge, painted, paintings, photos)
         below = 1 - np.mean(after["style"]) / np.mean(before["style"])

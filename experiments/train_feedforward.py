@@ -5,7 +5,6 @@ WORKDIR afterwards holds `model/` (what `python -m jaxstyle stylize` takes), `st
 """
 
 import functools
-import math
 import pathlib
 import time
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from jaxstyle.reporting.contact_sheet import contact_sheet
 from jaxstyle.reporting.plots import loss_plot
 from jaxstyle.training import feedforward, optimizers
 from jaxstyle.types import InputError, Params
-from jaxstyle.weights import load_weights
+from jaxstyle.weights import load_joined
 
 
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
@@ -123,12 +122,14 @@ def perception_of(
     config: ml_collections.ConfigDict,
 ) -> tuple[Params, features.Network | features.Joined]:
     """Load the loss network; some of its layers may be another's."""
-    most, deep = load_weights(config.features.name, config.features.weights), config.features.deep
-    if not deep.layers:
-        return most
-    some = load_weights(deep.name or config.features.name, deep.weights)
-    params = {"most": most.params, "some": some.params}
-    return params, features.Joined(most.network, some.network, tuple(deep.layers))
+    deep = config.features.deep
+    return load_joined(
+        config.features.name,
+        config.features.weights,
+        deep_name=deep.name,
+        deep_path=deep.weights,
+        deep_layers=deep.layers,
+    )
 
 
 def problem_of(
@@ -148,13 +149,7 @@ def problem_of(
         part = config[kind]
         shares = part.layer_weights or None
         weights |= losses.layer_weights(kind, part.layers, part.weight, shares)
-    wrong = [name for name, weight in weights.items() if not 0 <= weight < math.inf]
-    if wrong or not any(weights.values()):
-        raise InputError(
-            f"the weight of {wrong[0]} is {weights[wrong[0]]}; weights are 0 or more."
-            if wrong
-            else "all weights are 0; give content or style one."
-        )
+    losses.check_weights(weights)
     return problem, weights
 
 

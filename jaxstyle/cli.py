@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parser().parse_args(_spelled_out(sys.argv[1:] if argv is None else argv))
         return _run(arguments)
     except SystemExit as stop:  # argparse, after --help or a mistake
         return int(stop.code or 0)
@@ -122,6 +122,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _spelled_out(argv: Sequence[str]) -> list[str]:
+    """Write `--preserve-color` in full, as argparse would take the next input for its value."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    flags = ["--preserve-color=luminance" if a == "--preserve-color" else a for a in argv[:end]]
+    return [*flags, *argv[end:]]
+
+
 def _version() -> str:
     try:
         return f"jaxstyle {importlib.metadata.version('jaxstyle')}"
@@ -143,7 +150,14 @@ def _add_stylize(commands: Any) -> None:
     add("--model", required=True, metavar="DIR|NAME", help="model folder, or see `jaxstyle models`")
     add("--out", required=True, help="folder for the results; or a file, for one picture")
     add("--strength", type=float, default=1.0, help="0 (the photo) to 1 (full style, the default)")
-    add("--preserve-color", action="store_true", help="keep the photo's colors")
+    add(
+        "--preserve-color",
+        nargs="?",
+        default=False,
+        metavar="HOW",
+        help="keep the photo's colors: those of every place under the painted brightness, or with "
+        "--preserve-color=match or =histogram those of the photo as a whole",
+    )
     add("--parity", action="store_true", help="exactly the network's output, with its frame if any")
     add("--batch", type=int, default=8, help="pictures of one size at a time, at most (default 8)")
     add("--suffix", default="", help="put behind each name: _starry makes photo_starry.jpg")

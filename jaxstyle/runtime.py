@@ -21,6 +21,7 @@ import os
 import pathlib
 import re
 import sys
+from typing import Any
 
 import psutil
 
@@ -161,6 +162,23 @@ def free_memory() -> int:
         cached = re.search(r"^inactive_file (\d+)", stat, re.MULTILINE)
         free = min(free, limit - used + int(cached[1] if cached else 0))
     return max(0, free)
+
+
+def needed_memory(program: Any) -> int:
+    """Return the bytes a compiled program takes while it runs, 0 where that cannot be told.
+
+    Args:
+      program: `jax.stages.Compiled`, what `.lower(...).compile()` returns.
+    """
+    needs = program.memory_analysis()
+    if needs is None:
+        return 0
+    return int(
+        needs.argument_size_in_bytes
+        + needs.temp_size_in_bytes
+        + needs.output_size_in_bytes
+        - needs.alias_size_in_bytes
+    )
 
 
 def _wanted(variable: str) -> bool:

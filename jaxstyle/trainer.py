@@ -15,12 +15,8 @@ import dataclasses
 import json
 import os
 import pathlib
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import FrameType
 from typing import Any, Generic, Protocol, TypeVar
 
 import jax
@@ -30,6 +26,7 @@ import numpy as np
 from jaxstyle.checkpoints import Checkpointer
 from jaxstyle.reporting.metrics_file import MetricsFile
 from jaxstyle.reporting.progress import Progress, groups_of
+from jaxstyle.signals import StopSignals
 from jaxstyle.types import Array, InputError
 
 METRICS_FILE = "metrics.jsonl"
@@ -157,7 +154,7 @@ def train(
         groups=groups_of(display_weights or {}),
         enabled=progress and run.step < steps,
     )
-    stop = _StopSignals()
+    stop = StopSignals()
     if run.step == steps:
         bar.say(f"all {steps} steps are done already")
     else:
@@ -297,39 +294,6 @@ class _Run(Generic[State]):
         record = {"step": self.step, "seconds": seconds, "images_per_second": speed}
         with self._timings.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-
-
-class _StopSignals:
-    """Notes the first Ctrl-C or SIGTERM inside a `with`; the next one ends the process at once.
-
-    Does nothing outside the main thread (Python delivers signals there), and leaves alone a signal
-    that the process was started to ignore.
-
-    Attributes:
-      signal: the number of the signal noted, or None.
-    """
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "_StopSignals":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        for each in self._before:
-            signal.signal(each, signal.SIG_DFL)  # by the kernel, so also amid a compilation
-        if sys.stdout.isatty():  # the bar hides the cursor, and may not get to bring it back
-            os.write(sys.stdout.fileno(), b"\x1b[?25h")
 
 
 @contextlib.contextmanager

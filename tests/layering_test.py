@@ -24,6 +24,7 @@ FLOORS = {
     4: {"methods"},
     5: {
         "weights", "io", "data", "checkpoints", "workdir", "runtime", "distributed", "trainer",
+        "painter", "signals",
         "sweeps", "reporting", "export", "serving", "cli", "commands", "assets", "__main__",
         "__init__",
     },

@@ -1,5 +1,7 @@
 """Perceptual features: the VGG table and `features(params, image, layers, network=...)`."""
 
+from jaxstyle.features.fields import Field as Field
+from jaxstyle.features.fields import receptive_field as receptive_field
 from jaxstyle.features.vgg import CAFFE as CAFFE
 from jaxstyle.features.vgg import CONVENTIONS as CONVENTIONS
 from jaxstyle.features.vgg import NETWORKS as NETWORKS

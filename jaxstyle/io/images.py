@@ -22,10 +22,11 @@ import dataclasses
 import os
 import pathlib
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from jaxstyle.io import color_profiles, opening, pixel_modes
 from jaxstyle.types import InputError
@@ -128,7 +129,13 @@ def read_size(
         return opening.upright_size(image)
 
 
-def write(path: str | os.PathLike[str], pixels: Any, *, like: Picture | None = None) -> None:
+def write(
+    path: str | os.PathLike[str],
+    pixels: Any,
+    *,
+    like: Picture | None = None,
+    text: Mapping[str, str] | None = None,
+) -> None:
     """Write pixels as a picture file, all or nothing: an existing file is replaced in one instant.
 
     JPEG is written at quality 95 without chroma subsampling, WebP at quality 95, PNG and TIFF
@@ -140,6 +147,8 @@ def write(path: str | os.PathLike[str], pixels: Any, *, like: Picture | None = N
       like: where the pixels come from: its alpha is kept exactly, and its ICC profile is converted
         to and embedded. JPEG, BMP and PPM hold no alpha: the picture is placed on white. BMP and
         PPM hold no profile: they stay sRGB.
+      text: notes by keyword for the file's metadata; PNG alone holds them, elsewhere they are left
+        out.
 
     Raises:
       InputError: a suffix that cannot be written, pixels of a wrong shape, type or not finite, a
@@ -170,6 +179,8 @@ def write(path: str | os.PathLike[str], pixels: Any, *, like: Picture | None = N
     if like is not None and like.icc_profile is not None and writer.profile:
         image = color_profiles.from_srgb(image, like.icc_profile)
         options["icc_profile"] = like.icc_profile
+    if text and writer.format == "PNG":
+        options["pnginfo"] = _notes(text)
     if alpha is not None and writer.alpha:
         image.putalpha(Image.fromarray(_bytes(alpha)))
     _save(image, path, writer.format, options)
@@ -223,13 +234,36 @@ def resize_shorter(pixels: np.ndarray, side: int) -> np.ndarray:
       >>> resize_shorter(np.ones((30, 40, 3)), 15).shape
       (15, 20, 3)
     """
+    return _resized(pixels, side, side / min(pixels.shape[:2]))
+
+
+def resize_longer(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Resize a picture so that its longer side is `side`, as `resize_shorter` does.
+
+    Args:
+      pixels: float `[h, w, 3]`, sRGB in [0, 1].
+      side: length of the longer side of the result, at least 1.
+
+    Returns:
+      float32 `[h', w', 3]` in [0, 1], each side at least 1.
+
+    Raises:
+      InputError: if `side` is below 1.
+
+    Example:
+      >>> resize_longer(np.ones((30, 40, 3)), 20).shape
+      (15, 20, 3)
+    """
+    height, width = pixels.shape[:2]
+    return _resized(pixels, side, side / max(height, width))
+
+
+def _resized(pixels: np.ndarray, side: int, factor: float) -> np.ndarray:
     if side < 1:
         raise InputError(f"a picture cannot be resized to {side} pixels; give at least 1.")
-    height, width = pixels.shape[:2]
-    shorter = min(height, width)
-    if shorter == side:
+    if factor == 1:
         return np.asarray(pixels, np.float32)
-    new_height, new_width = (max(1, round(n * side / shorter)) for n in (height, width))
+    new_height, new_width = (max(1, round(n * factor)) for n in pixels.shape[:2])
     channels = [
         Image.fromarray(np.ascontiguousarray(pixels[..., c], np.float32)).resize(
             (new_width, new_height), Image.Resampling.LANCZOS
@@ -271,6 +305,13 @@ def _checked(pixels: Any, path: pathlib.Path) -> np.ndarray:
 
 def _size(values: np.ndarray) -> str:
     return f"{values.shape[0]}x{values.shape[1]}"
+
+
+def _notes(text: Mapping[str, str]) -> PngImagePlugin.PngInfo:
+    notes = PngImagePlugin.PngInfo()
+    for keyword, value in text.items():
+        notes.add_itxt(keyword, value)
+    return notes
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxstyle import runtime
+from jaxstyle.images.recoloring import recoloring
 from jaxstyle.io import images
 from jaxstyle.io.outputs import Job
 from jaxstyle.methods.feedforward import StyleModel, stylize
@@ -43,7 +44,7 @@ def stylize_files(
     jobs: Sequence[Job],
     *,
     strength: float = 1.0,
-    preserve_color: bool = False,
+    preserve_color: bool | str = False,
     parity: bool = False,
     batch: int = 8,
     max_pixels: int | None = images.MAX_PIXELS,
@@ -60,7 +61,8 @@ def stylize_files(
       model: the network.
       jobs: from `jaxstyle.io.outputs.plan_outputs`.
       strength: 0 copies the pictures, 1 is the full style.
-      preserve_color: keep the pictures' own colors.
+      preserve_color: keep the pictures' own colors; False, True, or how: 'luminance' (as True),
+        'match' or 'histogram', see `jaxstyle.stylize`.
       parity: see `jaxstyle.stylize`.
       batch: the most pictures in a batch; large pictures come in smaller batches, of about
         `BATCH_PIXELS` pixels.
@@ -71,8 +73,8 @@ def stylize_files(
       The outcomes, in the order they were reported: pictures of one size follow each other.
 
     Raises:
-      InputError: for a `strength` outside [0, 1] or a `batch` below 1. What is wrong with a file
-        is in its outcome instead.
+      InputError: for a `strength` outside [0, 1], an unknown `preserve_color` or a `batch` below
+        1. What is wrong with a file is in its outcome instead.
 
     Example:
       >>> outcomes = stylize_files(model, jobs, strength=0.8)  # doctest: +SKIP
@@ -81,6 +83,7 @@ def stylize_files(
     """
     if not 0 <= strength <= 1:
         raise InputError(f"strength is {strength}; choose 0 (the photo) to 1 (the full style).")
+    recoloring(preserve_color)
     if batch < 1:
         raise InputError(f"the batch is {batch}; give at least 1.")
     outcomes: list[Outcome] = []
@@ -99,7 +102,7 @@ def stylize_files(
     return outcomes
 
 
-def _painter(model: StyleModel, strength: float, preserve_color: bool, parity: bool) -> Paint:
+def _painter(model: StyleModel, strength: float, preserve_color: bool | str, parity: bool) -> Paint:
     """Return a function from `[n, h, w, 3]` to the same, which owns what is compiled for it."""
 
     @jax.jit
@@ -123,10 +126,9 @@ def _painter(model: StyleModel, strength: float, preserve_color: bool, parity: b
 
 def _check_memory(program: jax.stages.Compiled) -> None:
     """Raise MemoryError where the system would end the process: a CPU's memory is everybody's."""
-    needs = program.memory_analysis()
-    if jax.default_backend() != "cpu" or needs is None:
+    if jax.default_backend() != "cpu":
         return
-    needed = needs.argument_size_in_bytes + needs.temp_size_in_bytes + needs.output_size_in_bytes
+    needed = runtime.needed_memory(program)
     free = runtime.free_memory()
     if needed > free:
         raise MemoryError(f"it needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")

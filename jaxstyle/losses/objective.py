@@ -10,6 +10,7 @@ Example:
   {'content/relu4_1': 0.0, 'style/relu1_1': 0.0, 'tv': 0.0}
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,14 @@ from jaxstyle.losses.distances import (
     moments_distance,
 )
 from jaxstyle.losses.regularization import VARIATIONS, variation
+from jaxstyle.losses.transport import (
+    SLICED_NORMALIZATIONS,
+    TRANSPORT_NORMALIZATIONS,
+    gaussian_target,
+    gaussian_transport_distance,
+    sliced_distance,
+    sliced_target,
+)
 from jaxstyle.statistics import gram, mean_and_covariance
 from jaxstyle.types import Array, InputError, unknown_choice
 
@@ -52,18 +61,39 @@ class Objective(NamedTuple):
 
 
 class _Statistic(NamedTuple):
-    """What is taken of a layer's features, and how it is compared and normalized."""
+    """What is taken of a layer's features, and how it is compared and normalized.
+
+    A target is what `prepare` returns where it is more than what is taken of the image.
+    """
 
     name: str
     take: Callable[[Array], Any]
     compare: Callable[..., Array]
     normalizations: Mapping[str, Any]
+    prepare: Callable[[Array], Any] | None = None
+
+
+def _transport(moments: Any, target: Any, *, normalize: str) -> Array:
+    (mean, covariance), (target_mean, target_covariance, root) = moments, target
+    return gaussian_transport_distance(
+        mean, covariance, target_mean, target_covariance, target_root=root, normalize=normalize
+    )
 
 
 _MAPS = _Statistic("content", lambda maps: maps, content_distance, CONTENT_NORMALIZATIONS)
 STATISTICS = {
     "gram": _Statistic("Gram", gram, gram_distance, GRAM_NORMALIZATIONS),
     "moments": _Statistic("moments", mean_and_covariance, moments_distance, MOMENTS_NORMALIZATIONS),
+    "wasserstein": _Statistic(
+        "transport", mean_and_covariance, _transport, TRANSPORT_NORMALIZATIONS, gaussian_target
+    ),
+    "sliced": _Statistic(
+        "sliced",
+        lambda maps: maps,
+        lambda maps, target, normalize: sliced_distance(maps, *target, normalize=normalize),
+        SLICED_NORMALIZATIONS,
+        sliced_target,
+    ),
 }
 
 
@@ -98,14 +128,22 @@ def style(
     statistic: str = "gram",
     normalize: str = "scale_free",
     *,
+    seed: Array | int = 0,
+    directions: int | None = None,
     name: str = "style",
 ) -> Objective:
     """Ask for the style's feature statistics, wherever in the image.
 
     Args:
       layers: e.g. `('relu1_1', 'relu2_1')`.
-      statistic: 'gram', or 'moments' for mean and covariance.
-      normalize: of `gram_distance` or `moments_distance`: 'scale_free', or a paper's.
+      statistic: 'gram'; 'moments' for mean and covariance; 'wasserstein' for the same by optimal
+        transport (`gaussian_transport_distance`); 'sliced' for the whole distribution, along
+        random directions (`sliced_distance`; slow on a CPU).
+      normalize: of the statistic's distance: 'scale_free', or a paper's.
+      seed: of the directions of 'sliced', which are part of the targets; may be traced. Targets
+        that an objective of another seed prepared have the same shapes and fit this one's
+        `evaluate`: that is how to change directions, between chunks of steps or at every step.
+      directions: of 'sliced', how many; without it, as many as the layer has channels.
       name: of the terms, `'name/layer'`; the reference is always `'style'`.
 
     Returns:
@@ -113,18 +151,26 @@ def style(
       picture without a batch axis they serve every image of a batch.
 
     Raises:
-      InputError: no layers, one twice, an unknown `statistic`, or a `normalize` it does not have.
+      InputError: no layers, one twice, an unknown `statistic`, a `normalize` it does not have, or
+        no directions.
 
     Example:
       >>> style(("relu1_1", "relu2_1"), statistic="moments").layers
       ('relu1_1', 'relu2_1')
 
     References:
-      Gatys et al. 2016, section 2.2; Johnson et al. 2016, section 3.2.
+      Gatys et al. 2016, section 2.2; Johnson et al. 2016, section 3.2; Heitz et al. 2021.
+    Differs from the paper: Heitz et al. draw directions at every step; here they stay.
     """
     if statistic not in STATISTICS:
         raise unknown_choice("style statistic", statistic, tuple(STATISTICS))
-    return _of_layers(layers, "style", name, STATISTICS[statistic], normalize)
+    if directions is not None and directions < 1:
+        raise InputError(f"{directions} directions show nothing; give at least 1.")
+    chosen = STATISTICS[statistic]
+    if statistic == "sliced":
+        prepare = functools.partial(sliced_target, seed=seed, count=directions)
+        chosen = chosen._replace(prepare=prepare)
+    return _of_layers(layers, "style", name, chosen, normalize)
 
 
 def total_variation(kind: str = "mean", *, name: str = "tv") -> Objective:
@@ -197,7 +243,8 @@ def _of_layers(
         if reference not in references:
             return {}
         features = references[reference]
-        return {term: statistic.take(_layer(features, layer)) for term, layer in terms.items()}
+        target = statistic.prepare or statistic.take
+        return {term: target(_layer(features, layer)) for term, layer in terms.items()}
 
     def evaluate(image: Array, features: Features, targets: Targets) -> dict[str, Array]:
         del image

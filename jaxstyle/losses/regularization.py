@@ -71,12 +71,69 @@ def variation(image: Array, *, kind: str = "mean") -> Array:
     """
     if kind not in VARIATIONS:
         raise unknown_choice("total variation", kind, tuple(VARIATIONS))
-    if image.ndim < 3:
-        raise InputError(
-            f"an image of shape {image.shape} has no variation; "
-            "give [..., height, width, channels]."
-        )
-    image = image.astype(jnp.promote_types(image.dtype, jnp.float32))
+    image = _image(image, "variation")
     down = image[..., 1:, :, :] - image[..., :-1, :, :]
     right = image[..., :, 1:, :] - image[..., :, :-1, :]
     return VARIATIONS[kind](down, right)
+
+
+def range_penalty(image: Array) -> Array:
+    """Return how far an image leaves [0, 1]: the mean squared excess.
+
+    `mean max(x - 1, -x, 0)^2`, 0 and flat inside. For images that are not clipped while they are
+    optimized.
+
+    Args:
+      image: `[..., h, w, c]`, sRGB, meant for [0, 1].
+
+    Returns:
+      `[...]`, at least float32, one value per image.
+
+    Raises:
+      InputError: an image of fewer than three axes.
+
+    Example:
+      >>> float(range_penalty(jnp.array([[[0.5], [1.5], [-1.0], [1.0]]])))
+      0.3125
+    """
+    image = _image(image, "range penalty")
+    return _mean((image - jnp.clip(image, 0.0, 1.0)) ** 2)
+
+
+def norm_penalty(image: Array, p: float = 6) -> Array:
+    """Return how bright or dark an image is: the mean of `|2 x - 1|^p`, 0 for middle gray.
+
+    A large `p` leaves moderate values alone and keeps extreme ones from running away.
+
+    Args:
+      image: `[..., h, w, c]`, sRGB in [0, 1], or a little beyond.
+      p: at least 1.
+
+    Returns:
+      `[...]`, at least float32, one value per image; 1 for black and white.
+
+    Raises:
+      InputError: a `p` below 1, or an image of fewer than three axes.
+
+    Example:
+      >>> float(norm_penalty(jnp.array([[[0.5], [0.75]]]), p=2))
+      0.125
+
+    References:
+      Mahendran, Vedaldi, Understanding Deep Image Representations by Inverting Them, 2015,
+      arXiv:1412.0035, section 3.1, with `p = 6`.
+    Differs from the paper: the mean instead of the sum, of an image centered at middle gray and
+      scaled to [-1, 1] instead of its mean subtracted.
+    """
+    if not p >= 1:
+        raise InputError(f"the norm has the power {p}; give at least 1.")
+    image = _image(image, "norm penalty")
+    return _mean(_absolute(2 * image - 1) ** p)
+
+
+def _image(image: Array, what: str) -> Array:
+    if image.ndim < 3:
+        raise InputError(
+            f"an image of shape {image.shape} has no {what}; give [..., height, width, channels]."
+        )
+    return image.astype(jnp.promote_types(image.dtype, jnp.float32))

@@ -1,5 +1,6 @@
 """Weighting: from a handful of numbers in a config to the weighted sum of named terms."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,25 @@ def weigh(terms: Mapping[str, Array], weights: Mapping[str, Array | float]) -> A
         weight = jnp.asarray(weights[name], dtype=term.dtype)
         total += jnp.broadcast_to(weight, shape) * jnp.broadcast_to(term, shape)
     return total
+
+
+def check_weights(weights: Mapping[str, float]) -> None:
+    """Refuse weights that a person cannot mean.
+
+    Args:
+      weights: number by term; not traced.
+
+    Raises:
+      InputError: naming one that is negative or not finite, or when all are 0.
+
+    Example:
+      >>> check_weights({"content/relu4_1": 1.0, "tv": 0.0})
+    """
+    wrong = [name for name, weight in weights.items() if not 0 <= weight < math.inf]
+    if wrong:
+        raise InputError(f"the weight of {wrong[0]} is {weights[wrong[0]]}; weights are 0 or more.")
+    if not any(weights.values()):
+        raise InputError("all weights are 0; give content or style one.")
 
 
 def layer_weights(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxstyle import networks, ops
-from jaxstyle.images.color import transfer_luminance
+from jaxstyle.images.recoloring import recolor, recoloring
 from jaxstyle.types import Array, InputError, Params
 
 _SMALLEST = 32  # instance norm has nothing to average over in a smaller picture
@@ -32,7 +32,7 @@ def stylize(
     image: Array,
     *,
     strength: float | Array = 1.0,
-    preserve_color: bool = False,
+    preserve_color: bool | str = False,
     parity: bool = False,
 ) -> Array:
     """Paint pictures in a model's style.
@@ -45,9 +45,10 @@ def stylize(
       model: a trained network.
       image: `[..., h, w, 3]`, sRGB in [0, 1], any h and w >= 1.
       strength: 0 gives the picture back, 1 the full style; linear between.
-      preserve_color: keep the picture's own colors and take only brightness from the style
-        (luminance transfer, Gatys et al., Preserving Color in Neural Artistic Style Transfer, 2016,
-        section 4, applied after the network).
+      preserve_color: keep the picture's own colors (static). True or 'luminance' takes only
+        brightness from the style; 'match' gives the painting the picture's mean color and
+        covariance, 'histogram' its histograms, each of the whole picture
+        (`jaxstyle.images.recolor`).
       parity: leave away the margin that hides the frame which networks padding with zeros paint,
         for exactly the network's own output. Only sides below 32, or that are no multiple of what
         the network needs (4 as a rule), are still continued and cropped. Changes nothing where a
@@ -58,7 +59,7 @@ def stylize(
 
     Raises:
       InputError: for a picture without three channels or without pixels, or a strength outside
-        [0, 1].
+        [0, 1], or an unknown `preserve_color`.
 
     Example:
       >>> config = networks.TransformerConfig(widths=(4, 8), blocks=1)
@@ -71,6 +72,7 @@ def stylize(
       arXiv:1603.08155, section 3.
     """
     _check(image, strength)
+    way = recoloring(preserve_color)
     height, width = image.shape[-3:-1]
     margin = 0 if parity else _margin(model.config)
     multiple = model.config.size_multiple
@@ -79,9 +81,7 @@ def stylize(
     painted = networks.apply(model.params, padded, model.config)
     top, left = rows[0], columns[0]
     painted = painted[..., top : top + height, left : left + width, :]
-    painted = jnp.clip(painted, 0.0, 1.0)
-    if preserve_color:
-        painted = transfer_luminance(painted, image)
+    painted = jnp.clip(painted, 0.0, 1.0) if way is None else recolor(painted, image, way)
     # Not `image + strength * (painted - image)`, which is a rounding away from `painted` at 1.
     return jnp.clip((1.0 - strength) * image + strength * painted, 0.0, 1.0)
 

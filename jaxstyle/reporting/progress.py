@@ -99,7 +99,7 @@ class Progress:
     Args:
       start: steps already done.
       steps: steps in all.
-      batch_size: images per step.
+      batch_size: images per step; 0 shows steps per second instead of images.
       groups: the terms to show beside the loss, see `groups_of`.
       enabled: False shows nothing but what is said with `say`.
       stream: where to write; standard output when None.
@@ -177,7 +177,7 @@ class Progress:
         bar = ProgressBar(total=max(self._steps, 1), completed=self._step)
         percent = f"{100 * self._step // max(self._steps, 1):3d}%"
         table.add_row(self._count(), bar, "  ".join(filter(None, (percent, self._pace()))))
-        waiting = "compiling the training step ..." if self._step == self._start else ""
+        waiting = "compiling ..." if self._step == self._start else ""
         return Group(table, Text(self._terms() or waiting, no_wrap=True, overflow="ellipsis"))
 
     def _open_live(self) -> Live:
@@ -194,7 +194,11 @@ class Progress:
         images, seconds = self.images_per_second, self.seconds_left
         if images is None or seconds is None:
             return ""
-        return f"{images:.3g} images/s  {_duration(seconds)} left"
+        pace = f"{images:.3g} images/s" if self._batch_size else self._steps_per_second()
+        return f"{pace}  {_duration(seconds)} left"
+
+    def _steps_per_second(self) -> str:
+        return f"{self._speed.steps_per_second or 0.0:.3g} steps/s"
 
 
 def _is_terminal(stream: TextIO) -> bool:

@@ -61,6 +61,42 @@ def load_weights(
     return read_weights(file, row, convention, entry)
 
 
+def load_joined(
+    name: str = "embedded",
+    path: str | pathlib.Path = "",
+    *,
+    deep_name: str = "",
+    deep_path: str | pathlib.Path = "",
+    deep_layers: Sequence[str] = (),
+) -> tuple[Params, features.Network | features.Joined]:
+    """Load a perceptual network, some of whose layers may be another's.
+
+    Args:
+      name: as `load_weights` takes it.
+      path: likewise.
+      deep_name: of the other network; '' is the same name.
+      deep_path: its file; '' the published one.
+      deep_layers: the layers that it computes; () is none.
+
+    Returns:
+      Parameters and network, as `features.features` takes them.
+
+    Raises:
+      InputError: as `load_weights`.
+
+    Example:
+      >>> _, network = load_joined('embedded', deep_name='embedded', deep_layers=('relu4_1',))
+      >>> network.name
+      'embedded and embedded'
+    """
+    most = load_weights(name, path)
+    if not deep_layers:
+        return most.params, most.network
+    some = load_weights(deep_name or name, deep_path)
+    params = {"most": most.params, "some": some.params}
+    return params, features.Joined(most.network, some.network, tuple(deep_layers))
+
+
 def resolve(name: str, convention: str = "") -> tuple[str, catalog.Entry | None]:
     """Check names that a user gave.
 

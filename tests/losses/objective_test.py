@@ -12,14 +12,18 @@ from jaxstyle.losses import (
     combine,
     content,
     content_distance,
+    gaussian_transport_distance,
     gram_distance,
     moments_distance,
+    sliced_distance,
+    sliced_target,
     style,
     total_variation,
     variation,
     weigh,
 )
 from jaxstyle.losses.distances import CONTENT_NORMALIZATIONS, GRAM_NORMALIZATIONS
+from jaxstyle.losses.transport import SLICED_NORMALIZATIONS, TRANSPORT_NORMALIZATIONS
 from jaxstyle.statistics import gram, mean_and_covariance
 from jaxstyle.types import InputError
 
@@ -33,6 +37,8 @@ OBJECTIVES = {
     **{f"content-{n}": content(LAYERS, n) for n in ("scale_free", "mean", "gatys")},
     **{f"gram-{n}": style(LAYERS, "gram", n) for n in ("scale_free", "gatys")},
     "moments": style(LAYERS, "moments"),
+    "wasserstein": style(LAYERS, "wasserstein"),
+    "sliced": style(LAYERS, "sliced", seed=1),
     **{f"tv-{k}": total_variation(k) for k in ("mean", "l1", "johnson_code")},
     "all": combine(content(LAYERS[1:]), style(LAYERS, "moments"), total_variation()),
 }
@@ -218,6 +224,44 @@ def test_every_gram_normalization_is_passed_on(normalize):
         np.testing.assert_allclose(terms[f"style/{layer}"], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("normalize", TRANSPORT_NORMALIZATIONS)
+def test_every_transport_normalization_is_passed_on(normalize):
+    goal, image, references = style(LAYERS, "wasserstein", normalize), _image(), _references()
+    terms = _terms(goal, goal.prepare(references))(image)
+    for layer in LAYERS:
+        moments = (mean_and_covariance(x[layer]) for x in (_see(image), references["style"]))
+        expected = gaussian_transport_distance(*next(moments), *next(moments), normalize=normalize)
+        np.testing.assert_allclose(terms[f"style/{layer}"], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("normalize", SLICED_NORMALIZATIONS)
+def test_every_sliced_normalization_is_passed_on(normalize):
+    goal = style(LAYERS, "sliced", normalize, seed=4, directions=7)
+    image, references = _image(), _references()
+    terms = _terms(goal, goal.prepare(references))(image)
+    for layer in LAYERS:
+        target = sliced_target(references["style"][layer], seed=4, count=7)
+        expected = sliced_distance(_see(image)[layer], *target, normalize=normalize)
+        np.testing.assert_allclose(terms[f"style/{layer}"], expected, rtol=1e-6)
+
+
+def test_directions_change_with_the_seed_without_another_program():
+    """As a solver does to draw them anew: targets of other seeds, one `evaluate`."""
+    goal, image, references = style(LAYERS, "sliced"), _image(), _references()
+
+    @jax.jit
+    def redrawn(seed):
+        targets = style(LAYERS, "sliced", seed=seed).prepare(references)
+        return goal.evaluate(image, _see(image), targets)
+
+    zero, one = redrawn(0), redrawn(1)
+    assert redrawn._cache_size() == 1
+    expected = _terms(goal, goal.prepare(references))(image)
+    for term, value in expected.items():
+        np.testing.assert_allclose(zero[term], value, rtol=1e-5)
+        assert not np.isclose(one[term], value, rtol=1e-3)
+
+
 def test_terms_are_the_elementary_functions():
     goal = combine(
         content(("relu2_1",), "gatys"),
@@ -288,6 +332,10 @@ def test_objective_can_be_written_by_hand():
         (lambda: style(("a",), "grams"), "did you mean 'gram'"),
         (lambda: style(("a",), "gram", "jonson"), "did you mean 'johnson'"),
         (lambda: style(("a",), "moments", "gatys"), "moments normalization 'gatys'.*scale_free"),
+        (lambda: style(("a",), "wasserstien"), "did you mean 'wasserstein'"),
+        (lambda: style(("a",), "wasserstein", "crowsen"), "transport norm.*mean 'crowson'"),
+        (lambda: style(("a",), "sliced", "gatys"), "sliced normalization 'gatys'.*heitz"),
+        (lambda: style(("a",), "sliced", directions=0), "0 directions show nothing"),
         (lambda: total_variation("l2"), "did you mean 'l1'"),
         (lambda: combine(), "nothing to combine"),
     ],

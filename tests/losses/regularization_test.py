@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxstyle.losses import variation
+from jaxstyle.losses import norm_penalty, pixel_norm, range_penalty, variation
 from jaxstyle.losses.regularization import VARIATIONS
 from jaxstyle.types import InputError
 
@@ -122,3 +122,58 @@ def test_wrong_arguments_are_refused():
         variation(jnp.zeros((2, 2, 3)), kind="jonson")
     with pytest.raises(InputError, match=r"\(2, 2\) has no variation"):
         variation(jnp.zeros((2, 2)))
+
+
+# --- Penalties of pixels ---
+
+
+def test_range_penalty_is_the_mean_squared_excess():
+    image = RNG.uniform(-1, 2, (2, 5, 7, 3)).astype(np.float32)
+    above, below = np.maximum(image - 1.0, 0), np.maximum(-image.astype(np.float64), 0)
+    expected = (above**2 + below**2).mean((1, 2, 3))
+    result = range_penalty(jnp.asarray(image))
+    assert result.shape == (2,) and (expected > 0.1).all()
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
+def test_range_penalty_leaves_the_range_alone():
+    value, gradient = jax.value_and_grad(range_penalty)(
+        jnp.asarray([[[0.0], [1.0], [0.3], [1.5], [-0.5]]])
+    )
+    np.testing.assert_allclose(value, 0.1)
+    np.testing.assert_allclose(gradient[0, :, 0], [0, 0, 0, 0.2, -0.2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3.5, 6])
+def test_norm_penalty_is_the_mean_power_of_the_distance_from_gray(p):
+    image = _image(2, 5, 7, 3)
+    expected = (np.abs(2 * image.astype(np.float64) - 1) ** p).mean((1, 2, 3))
+    result = norm_penalty(jnp.asarray(image), p)
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
+    gray = jnp.full((3, 3, 3), 0.5)
+    value, gradient = jax.value_and_grad(functools.partial(norm_penalty, p=p))(gray)
+    assert value == 0
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize("p", [1, 6])
+def test_gradient_of_norm_penalty_against_finite_differences(p):
+    image = jnp.asarray(RNG.permutation(24).reshape(3, 4, 2) / 23, jnp.float32)  # never gray
+    check_grads(jax.jit(functools.partial(norm_penalty, p=p)), (image,), 1, ["rev"], 1e-2, 1e-2)
+
+
+def test_penalties_of_half_precision_are_summed_in_float32():
+    image = jnp.full((100, 100, 3), 2.0, jnp.bfloat16)
+    for value in (range_penalty(image), norm_penalty(image, 2) / 9):
+        assert value.dtype == jnp.float32 and value == 1
+
+
+def test_what_has_no_penalty_is_refused():
+    for p in (0.5, -1, float("nan")):
+        with pytest.raises(InputError, match="give at least 1"):
+            norm_penalty(jnp.zeros((2, 2, 3)), p)
+        with pytest.raises(InputError, match="give at least 1"):
+            pixel_norm(p)
+    for function in (range_penalty, norm_penalty):
+        with pytest.raises(InputError, match=r"\(2, 2\) has no (range|norm) penalty"):
+            function(jnp.zeros((2, 2)))

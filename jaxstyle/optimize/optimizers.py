@@ -1,0 +1,96 @@
+"""Optimizers of pictures, by name."""
+
+import functools
+import math
+
+import optax
+
+from jaxstyle.optimize.lbfgs import scale_by_lbfgs
+from jaxstyle.optimize.parameterization import parameterization
+from jaxstyle.optimize.solver import Solver
+from jaxstyle.types import InputError, unknown_choice
+
+OPTIMIZERS = ("adam", "lbfgs")
+LINE_SEARCHES = ("zoom", "none")
+SCHEDULES = ("constant", "cosine")
+
+# Of a step of L-BFGS that no line search shortens: root mean square, in pixels (or logits).
+_LONGEST = 0.25
+_ZOOM_STEPS = 20  # evaluations at most, in the search along one direction
+
+
+@functools.lru_cache(maxsize=64)  # the same solver for the same words, so that programs are found
+def solver(
+    optimizer: str = "adam",
+    *,
+    learning_rate: float = 0.02,
+    schedule: str = "constant",
+    steps: int = 1,
+    decay: tuple[float, float] = (0.9, 0.999),
+    memory: int = 20,
+    line_search: str = "none",
+    parameters: str = "",
+    average: float = 0.0,
+    tolerance: float = 0.0,
+) -> Solver:
+    """Return a solver by names and numbers.
+
+    Args:
+      optimizer: 'adam' or 'lbfgs'.
+      learning_rate: of Adam, for pixels in [0, 1]; for L-BFGS the length of its steps relative to
+        the quasi-Newton step, 1 as a rule.
+      schedule: of Adam's learning rate: 'constant', or 'cosine', down to 0 at the last step.
+      steps: of the whole run, for the schedule.
+      decay: Adam's b1 and b2.
+      memory: pairs of vectors that L-BFGS keeps, each two pictures large.
+      line_search: of L-BFGS: 'none' evaluates the loss once a step, as PyTorch does by default;
+        'zoom' looks for a point that satisfies the strong Wolfe conditions.
+      parameters: see `parameterization`; '' is 'clipped' for Adam and 'sigmoid' for L-BFGS.
+      average: see `Solver`.
+      tolerance: see `Solver`.
+
+    Raises:
+      InputError: an unknown name, or a number out of its range.
+
+    Example:
+      >>> solver('lbfgs', learning_rate=1.0).parameters
+      'sigmoid'
+
+    References:
+      Kingma, Ba, Adam, 2015. Liu, Nocedal, On the limited memory BFGS method, 1989.
+    """
+    if optimizer not in OPTIMIZERS:
+        raise unknown_choice("optimizer", optimizer, OPTIMIZERS)
+    if schedule not in SCHEDULES:
+        raise unknown_choice("schedule", schedule, SCHEDULES)
+    if line_search not in LINE_SEARCHES:
+        raise unknown_choice("line search", line_search, LINE_SEARCHES)
+    if not 0 < learning_rate < math.inf:
+        raise InputError(
+            f"the learning rate is {learning_rate}; choose one above 0, such as 0.02 for Adam or 1 "
+            "for L-BFGS."
+        )
+    shares = {"average": average, "tolerance": tolerance}
+    shares |= {"Adam's b1": decay[0], "Adam's b2": decay[1]}
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise InputError(f"{name} is {share}; it must be from 0 to below 1.")
+    if memory < 1:
+        raise InputError(f"memory is {memory}; L-BFGS keeps at least 1 pair of vectors.")
+    parameters = parameters or {"adam": "clipped", "lbfgs": "sigmoid"}[optimizer]
+    parameterization(parameters)
+    if optimizer == "adam":
+        rate = (
+            optax.cosine_decay_schedule(learning_rate, steps)
+            if schedule == "cosine"
+            else learning_rate
+        )
+        adam = optax.adam(rate, b1=decay[0], b2=decay[1])
+        return Solver(adam, False, parameters, average, tolerance)
+    length = optax.scale(-learning_rate)
+    if line_search == "none":
+        lbfgs = optax.chain(scale_by_lbfgs(memory), length, optax.clip_by_block_rms(_LONGEST))
+        return Solver(lbfgs, False, parameters, average, tolerance)
+    search = optax.scale_by_zoom_linesearch(_ZOOM_STEPS, initial_guess_strategy="one")
+    lbfgs = optax.chain(scale_by_lbfgs(memory), length, search)
+    return Solver(lbfgs, True, parameters, average, tolerance)
