@@ -157,8 +157,8 @@ def _check_memory(program: jax.stages.Compiled, size: tuple[int, ...]) -> None:
     if jax.default_backend() == "cpu" and needed > free:
         fits = int(max(size) * math.sqrt(free / needed))
         raise InputError(
-            f"{size[1]}x{size[0]} pixels (with the margin) need {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are "
-            f"free; a size of {fits // 16 * 16} would fit."
+            f"{size[1]}x{size[0]} pixels (with the margin) need {needed / 1e9:.1f} GB, but "
+            f"{free / 1e9:.1f} GB are free; a size of {fits // 16 * 16} would fit."
         )
 
 
