@@ -114,10 +114,43 @@ def test_the_options_reach_the_work(folder, model, monkeypatch):
     ]
     arguments = ["stylize", "b.jpg", "--model", model, "--out", "o", "--max-megapixels", "1.5"]
     assert cli.main([*arguments, *options]) == 0
-    assert (seen["strength"], seen["preserve_color"], seen["batch"]) == (0.3, True, 2)
+    assert (seen["strength"], seen["preserve_color"], seen["batch"]) == (0.3, "luminance", 2)
     assert seen["parity"] is True
     assert seen["max_pixels"] == 1_500_000
     assert [job.target.as_posix() for job in seen["jobs"]] == ["o/b_s.webp"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], False),
+        (["--preserve-color"], "luminance"),
+        (["--preserve-color=luminance"], "luminance"),
+        (["--preserve-color=match"], "match"),
+        (["--preserve-color=histogram"], "histogram"),
+    ],
+)
+def test_colors_are_preserved_as_told_and_the_flag_takes_no_input(
+    folder, model, monkeypatch, options, expected
+):
+    seen = {}
+    monkeypatch.setattr(
+        stylize_room,
+        "stylize_files",
+        lambda model, jobs, **options: seen.update(options, jobs=jobs),
+    )
+    assert cli.main(["stylize", *options, "b.jpg", "--model", model, "--out", "o"]) == 0
+    assert seen["preserve_color"] == expected
+    assert [job.source.name for job in seen["jobs"]] == ["b.jpg"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_after_two_dashes_all_are_names(folder, model):
+    images.write("x.png", np.zeros((8, 8, 3)))
+    os.rename("x.png", "--preserve-color")
+    arguments = ["stylize", "--model", model, "--out", "o", "--format", "png", "--"]
+    assert cli.main([*arguments, "--preserve-color"]) == 0
+    assert os.listdir("o") == ["--preserve-color.png"]
 
 
 @pytest.mark.usefixtures("quick")
@@ -162,6 +195,11 @@ BAD_USAGE = [
     (["stylize", "b.jpg", "--model", "MODEL", "--out", "o", "--strength", "much"], "--strength"),
     (["stylize", "b.jpg", "--model", "MODEL", "--out", "o", "--strength", "2"], "strength is 2.0"),
     (["stylize", "b.jpg", "--model", "MODEL", "--out", "o", "--batch", "0"], "the batch is 0"),
+    (
+        ["stylize", "b.jpg", "--model", "MODEL", "--out", "o", "--preserve-color=mach"],
+        "way to preserve color 'mach'; did you mean 'match'? Choices: luminance, match, histogram.",
+    ),
+    (["stylize", "b.jpg", "--model", "MODEL", "--out", "o", "--preserve-color="], "color ''"),
     (["stylize", "b.jpg", "--model", "MODEL", "--out", "o", "--max-megapixels", "inf"], "inf is"),
     (["stylize", "b.jpg", "--model", "nix/nix", "--out", "o"], "no model folder 'nix/nix'"),
     (["stylize", "nix.jpg", "--model", "MODEL", "--out", "o"], "no file or folder 'nix.jpg'"),

@@ -35,8 +35,8 @@ def gaussian_blur(x: Array, sigma: float) -> Array:
 
     Example:
       >>> point = jnp.zeros((1, 3, 1)).at[0, 1, 0].set(1.0)
-      >>> [round(float(v), 3) for v in gaussian_blur(point, 0.5)[0, :, 0]]
-      [0.214, 0.787, 0.214]
+      >>> [round(float(v), 2) for v in gaussian_blur(point, 0.5)[0, :, 0]]
+      [0.21, 0.79, 0.21]
     """
     if not 0 <= sigma < math.inf:
         raise InputError(f"the blur's sigma is {sigma}; give 0 or more pixels.")

@@ -55,7 +55,7 @@ def recolor(painted: Array, photo: Array, way: str = "luminance") -> Array:
 
     Example:
       >>> painted, photo = jnp.full((1, 1, 3), 0.5), jnp.array([[[0.1, 0.2, 0.3]]])
-      >>> recolor(painted, photo, 'match')[0, 0].round(2).tolist()
+      >>> [round(v, 2) for v in recolor(painted, photo, 'match')[0, 0].tolist()]
       [0.1, 0.2, 0.3]
 
     References:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import jax.numpy as jnp
 
 from jaxstyle import ops
-from jaxstyle.images.filters import gaussian_blur
+from jaxstyle.images import gaussian_blur
 from jaxstyle.losses.distances import GRAM_NORMALIZATIONS, gram_distance
 from jaxstyle.losses.objective import (
     Features,

@@ -122,8 +122,8 @@ def gaussian_target(features: Array) -> tuple[Array, Array, Array]:
       InputError: features that are not floating-point `[..., h, w, c]`.
 
     Example:
-      >>> [x.round(3).tolist() for x in gaussian_target(jnp.array([[[1.0], [5.0]]]))]
-      [[3.0], [[4.0]], [[2.0]]]
+      >>> [round(x.item(), 3) for x in gaussian_target(jnp.array([[[1.0], [5.0]]]))]
+      [3.0, 4.0, 2.0]
     """
     mean, covariance = mean_and_covariance(features)
     return mean, covariance, matrix_square_root(covariance)

@@ -53,7 +53,15 @@ def bytes_of(path) -> np.ndarray:
         return np.asarray(image).astype(int)
 
 
-@pytest.mark.parametrize("options", [{}, {"strength": 0.4, "preserve_color": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"strength": 0.4, "preserve_color": True},
+        {"preserve_color": "match"},
+        {"preserve_color": "histogram"},
+    ],
+)
 def test_files_hold_what_the_function_gives_whatever_the_batch(jobs, tiny_model, options):
     work = jobs(*[(20, 24)] * 3)
     outcomes = stylize_files(tiny_model, work, batch=2, **options)
@@ -233,9 +241,12 @@ def test_other_failures_of_the_device_are_not_hidden(jobs, tiny_model, monkeypat
         stylize_files(tiny_model, jobs((16, 20)))
 
 
-@pytest.mark.parametrize("options", [{"strength": 1.1}, {"strength": float("nan")}, {"batch": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [{"strength": 1.1}, {"strength": float("nan")}, {"batch": 0}, {"preserve_color": "hue"}],
+)
 def test_impossible_options_are_refused(tiny_model, options):
-    with pytest.raises(InputError, match=next(iter(options))):
+    with pytest.raises(InputError, match=next(iter(options)).replace("_", " ")):
         stylize_files(tiny_model, [], **options)
 
 

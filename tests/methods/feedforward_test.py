@@ -165,6 +165,50 @@ def test_preserve_color_takes_brightness_from_the_style_and_colors_from_the_pict
     assert np.abs(colors - painted_colors).max() > 0.1
 
 
+def test_preserve_color_is_luminance_when_it_is_true():
+    model, image = _model(), _picture(33, 34)
+    kept = paint(model, image, preserve_color=True)
+    np.testing.assert_array_equal(kept, paint(model, image, preserve_color="luminance"))
+    with pytest.raises(InputError, match="preserve color 'matches'; did you mean 'match'"):
+        stylize(StyleModel(_shapes(SMALL), SMALL), image, preserve_color="matches")
+
+
+def test_preserve_color_can_match_the_pictures_mean_and_covariance():
+    # Muted colors, as above.
+    model, image = _model(contrast=0.7), 0.5 + 0.1 * (_picture(33, 34) - 0.5)
+    kept = paint(model, image, preserve_color="match")
+    assert kept.min() > 0 and kept.max() < 1
+    pixels, own = (np.asarray(p, np.float64).reshape(-1, 3) for p in (kept, image))
+    np.testing.assert_allclose(pixels.mean(0), own.mean(0), atol=1e-5)
+    np.testing.assert_allclose(np.cov(pixels.T), np.cov(own.T), atol=2e-5)
+    # A linear map of the painted colors: four numbers tell a pixel's red.
+    painted = np.asarray(paint(model, image), np.float64).reshape(-1, 3)
+    terms = np.concatenate([painted, np.ones((len(painted), 1))], axis=1)
+    fit = terms @ np.linalg.lstsq(terms, pixels, rcond=None)[0]
+    np.testing.assert_allclose(fit, pixels, atol=1e-5)
+    assert np.abs(painted.mean(0) - own.mean(0)).max() > 0.01
+
+
+def test_preserve_color_can_match_the_pictures_histogram():
+    model, image = _model(), _picture(33, 34)
+    kept = paint(model, image, preserve_color="histogram")
+    painted = paint(model, image)
+    for channel in range(3):
+        values, own = np.asarray(kept)[..., channel].ravel(), np.asarray(image)[..., channel]
+        np.testing.assert_array_equal(np.sort(values), np.sort(own.ravel()))
+        order = np.argsort(values, kind="stable")
+        assert np.all(np.diff(np.asarray(painted)[..., channel].ravel()[order]) >= -1e-6)
+
+
+@pytest.mark.parametrize("way", ["match", "histogram"])
+def test_strength_blends_recolored_paintings_of_a_batch(way):
+    model, images = _model(), _picture(2, 33, 34)
+    full = paint(model, images, preserve_color=way)
+    half = paint(model, images, strength=0.5, preserve_color=way)
+    np.testing.assert_allclose(half, (images + full) / 2, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(full[1], paint(model, images[1], preserve_color=way), atol=1e-4)
+
+
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 def test_a_batch_equals_single_pictures(norm):
     model = _model(dataclasses.replace(SMALL, norm=norm))
