@@ -38,8 +38,9 @@ def recolor(painted: Array, photo: Array, way: str = "luminance") -> Array:
     'luminance' sees to every place: the painting's brightness under the photograph's colors there,
     with the edges that these have. The others see to the picture as a whole, and strokes keep edges
     and colors of their own: 'match' gives it the photograph's mean color and covariance
-    (`match_colors`, the symmetric map), 'histogram' the photograph's histogram of red, green and
-    blue each (`match_histograms`).
+    (`match_colors`, the symmetric map), 'histogram' after that the photograph's histogram of red,
+    green and blue each (`match_histograms`). Histograms alone would not do: they leave how the
+    channels go together, so that a painting of a gray photograph would stay colored.
 
     Args:
       painted: `[..., h, w, 3]`, sRGB in [0, 1]; may leave it, as the output of a network does.
@@ -71,5 +72,6 @@ def recolor(painted: Array, photo: Array, way: str = "luminance") -> Array:
         return jnp.clip(matched, 0, 1)
     if way == "histogram":
         # Not clipped before: pixels made equal would be ranked by place, to a visible gradient.
-        return jnp.clip(match_histograms(painted, photo), 0, 1)
+        matched = match_colors(painted, photo, mode="symmetric")
+        return jnp.clip(match_histograms(matched, photo), 0, 1)
     raise unknown_choice("way to preserve color", way, RECOLORINGS)

@@ -95,7 +95,8 @@ def gaussian_transport_distance(
       1982; as a style loss Crowson, `style-transfer-pytorch`, 2020-2022 (code, MIT license).
     Differs from the paper: Crowson's code adds 1e-4 to the variances of its network where a
       millionth of all variance is added here, and stops the iteration for the root of `C'^1/2 C
-      C'^1/2` after 12 steps, where the weak directions have not arrived.
+      C'^1/2` after 12 steps, where the weak directions have not arrived: of a painting's own
+      variance 3 to 5% remain as a distance from itself, measured, here 1e-12.
     """
     if normalize not in TRANSPORT_NORMALIZATIONS:
         choices = tuple(TRANSPORT_NORMALIZATIONS)
@@ -256,7 +257,7 @@ def sliced_distance(
 
     References:
       Heitz, Vanhoey, Chambon, Belcour, A Sliced Wasserstein Loss for Neural Texture Synthesis,
-      2021, arXiv:2006.07229, section 4 (eq. 5 to 7).
+      2021, arXiv:2006.07229.
     Differs from the paper: the paper draws new directions at every step, and independent ones;
       these stay until a target is prepared with another seed, and are orthogonal. Ranks of values
       that agree in their first bits (16 at 65536 positions, 2 fewer at each doubling of both sides)

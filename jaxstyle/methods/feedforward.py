@@ -47,8 +47,7 @@ def stylize(
       strength: 0 gives the picture back, 1 the full style; linear between.
       preserve_color: keep the picture's own colors (static). True or 'luminance' takes only
         brightness from the style; 'match' gives the painting the picture's mean color and
-        covariance, 'histogram' its histograms, each of the whole picture
-        (`jaxstyle.images.recolor`).
+        covariance as a whole, 'histogram' its histograms too (`jaxstyle.images.recolor`).
       parity: leave away the margin that hides the frame which networks padding with zeros paint,
         for exactly the network's own output. Only sides below 32, or that are no multiple of what
         the network needs (4 as a rule), are still continued and cropped. Changes nothing where a

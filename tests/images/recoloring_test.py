@@ -2,7 +2,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstyle.images import match_colors, match_histograms, recolor, recoloring, transfer_luminance
+from jaxstyle.images import (
+    luminance_picture,
+    match_colors,
+    match_histograms,
+    recolor,
+    recoloring,
+    transfer_luminance,
+)
 from jaxstyle.types import InputError
 
 RNG = np.random.default_rng(3)
@@ -35,15 +42,23 @@ def test_match_is_of_the_finished_picture_and_clipped():
     np.testing.assert_array_equal(recolor(painted, photo, "match"), jnp.clip(matched, 0, 1))
 
 
-def test_histogram_is_the_photographs_and_ranks_what_was_not_clipped():
+def test_histogram_is_the_photographs_in_the_order_of_the_matched_colors():
     painted, photo = _pictures()
     result = np.asarray(recolor(painted, photo, "histogram"))
+    matched = np.asarray(match_colors(painted, photo, mode="symmetric"))
     for channel in range(3):
         values = np.sort(np.asarray(photo)[..., channel].ravel())
-        ranks = np.argsort(np.argsort(np.asarray(painted)[..., channel].ravel()))
+        ranks = np.argsort(np.argsort(matched[..., channel].ravel()))
         np.testing.assert_array_equal(result[..., channel].ravel(), values[ranks])
-    clipped = match_histograms(jnp.clip(painted, 0, 1), photo)
-    assert np.abs(result - clipped).max() > 0.01
+
+
+@pytest.mark.parametrize("way", ["luminance", "match", "histogram"])
+def test_a_painting_of_a_gray_photograph_becomes_gray(way):
+    painted, photo = _pictures((40, 40, 3))
+    gray = luminance_picture(photo)
+    result = np.asarray(recolor(painted, gray, way))
+    assert np.ptp(result, axis=-1).max() < 0.03 < 0.5 < np.ptp(result[..., 0])
+    assert np.ptp(np.asarray(match_histograms(painted, gray)), axis=-1).max() > 0.5
 
 
 def test_unknown_ways_are_refused():

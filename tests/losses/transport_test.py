@@ -182,7 +182,7 @@ def test_directions_prefer_none():
 
 
 def _slices(features, target, along):
-    """Heitz et al., eq. 5 to 7, with both clouds repeated to a common number of points."""
+    """Distance and energy in float64: sorted values against the means of the target over shares."""
     f, p = (np.sort(_points(x) @ along.T.astype(np.float64), axis=0) for x in (features, target))
     count, given = len(f), len(p)
     shares = np.repeat(p, count, axis=0).reshape(count, given, -1).mean(1)
