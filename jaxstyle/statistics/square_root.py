@@ -23,8 +23,8 @@ from jaxstyle.types import Array, InputError
 
 _Carry = TypeVar("_Carry")
 
-# What is added to all eigenvalues, relative to their sum. Four times the rounding of a covariance in
-# float32 over a million positions, the most seen; with less a zero eigenvalue may come out
+# What is added to all eigenvalues, relative to their sum. Four times the rounding of a covariance
+# in float32 over a million positions, the most seen; with less a zero eigenvalue may come out
 # negative, which the iteration cannot take.
 EPSILON = 1e-6
 
