@@ -49,7 +49,8 @@ def compare(
 
     Returns:
       For every variant its median, minimum and maximum seconds, peak bytes, warm-up seconds, the
-      ratio of its median and of its minimum to the best baseline's, and its value.
+      ratio of its median and of its minimum to the best baseline's, the lowest and highest ratio
+      to the baseline with the best median in one round, and its value.
     """
     workers = {name: _start(command) for name, command in variants.items()}
     ready = {name: _read(worker) for name, worker in workers.items()}
@@ -69,6 +70,11 @@ def compare(
         kind: min(pick(times[name]) for name in variants if baseline(name))
         for kind, pick in {"median": statistics.median, "min": min}.items()
     }
+    rival = min(filter(baseline, times), key=lambda name: statistics.median(times[name]))
+    rounds_of = {
+        name: [a / b for a, b in zip(seconds, times[rival], strict=True)]
+        for name, seconds in times.items()
+    }
     table = {
         name: {
             "median": statistics.median(seconds),
@@ -76,6 +82,8 @@ def compare(
             "max": max(seconds),
             "ratio_median": statistics.median(seconds) / best["median"],
             "ratio_min": min(seconds) / best["min"],
+            "ratio_low": min(rounds_of[name]),
+            "ratio_high": max(rounds_of[name]),
             "peak": peaks[name],
             "warm_up": ready[name]["warm_up"],
             "value": ready[name]["value"],

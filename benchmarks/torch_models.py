@@ -17,10 +17,10 @@ def keep_freed_memory() -> None:
         libc.mallopt(name, value)
 
 
-def kernel(array) -> torch.Tensor:
-    """HWIO array to an OIHW tensor in channels-last memory."""
+def kernel(array, memory_format: torch.memory_format = torch.channels_last) -> torch.Tensor:
+    """HWIO array to an OIHW tensor, in channels-last memory as a rule."""
     tensor = torch.from_numpy(array.copy()).permute(3, 2, 0, 1).contiguous()
-    return tensor.to(memory_format=torch.channels_last)
+    return tensor.to(memory_format=memory_format)
 
 
 class Transformer(torch.nn.Module):
@@ -68,14 +68,17 @@ class Transformer(torch.nn.Module):
 class Perception(torch.nn.Module):
     """A VGG of `jaxstyle.features`: relu maps by name."""
 
-    def __init__(self, params: Mapping, network, layers: Sequence[str]):
+    def __init__(
+        self, params: Mapping, network, layers: Sequence[str], *, channels_last: bool = True
+    ):
         super().__init__()
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.layers, self.reflect = tuple(layers), network.padding == "reflect"
         order = [n for n in network.layers if not n.startswith("conv")]
         self.order = order[: 1 + max(order.index(layer) for layer in layers)]
         names = [n.replace("relu", "conv") for n in self.order if n.startswith("relu")]
         names += [layer for layer in layers if layer in params]  # readouts
-        self.kernels = {n: kernel(params[n]["kernel"]) for n in names}
+        self.kernels = {n: kernel(params[n]["kernel"], self.format) for n in names}
         self.biases = {n: torch.from_numpy(params[n]["bias"].copy()) for n in names}
         convention = network.convention
         self.mean = torch.tensor(convention.mean).view(1, 3, 1, 1)
@@ -86,7 +89,7 @@ class Perception(torch.nn.Module):
         """Return the maps of images in [0, 1]."""
         x = (x * self.scale - self.mean) / self.std
         x = x.flip(1) if self.bgr else x
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=self.format)
         maps = {}
         for name in self.order:
             if name.startswith("pool"):
@@ -120,6 +123,13 @@ def relative(value: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return ((value - target) ** 2).sum(dims) / (target**2).sum(dims)
 
 
+def variation(image: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference of neighboring pixels, for each image."""
+    down = ((image[:, :, 1:] - image[:, :, :-1]) ** 2).mean((1, 2, 3))
+    right = ((image[..., 1:] - image[..., :-1]) ** 2).mean((1, 2, 3))
+    return down + right
+
+
 def loss(
     net: Transformer,
     perception: Perception,
@@ -133,14 +143,7 @@ def loss(
         wanted = perception(photo)
     painted = net(photo)
     maps = perception(painted)
-    total = (
-        weights["tv"]
-        * (
-            ((painted[:, :, 1:] - painted[:, :, :-1]) ** 2).sum((1, 2, 3))
-            + ((painted[..., 1:] - painted[..., :-1]) ** 2).sum((1, 2, 3))
-        )
-        / painted[0].numel()
-    )
+    total = weights["tv"] * variation(painted)
     for layer in content:
         total = total + weights[f"content/{layer}"] * relative(
             maps[layer].float(), wanted[layer].float()

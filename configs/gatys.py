@@ -36,79 +36,11 @@ import ml_collections
 
 from configs import common
 
-VARIANTS = ("smoke", "paper", "reference", "jcjohnson")
-STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Return the recipe, or one of its variants."""
-    variant = common.choose_variant(arg, VARIANTS)
-    config = _default()
-    {
-        "": lambda c: None,
-        "smoke": _smoke,
-        "paper": _paper,
-        "reference": _reference,
-        "jcjohnson": _jcjohnson,
-    }[variant](config)
-    return common.locked(config)
-
-
-def _default() -> ml_collections.ConfigDict:
-    config = ml_collections.ConfigDict()
-    config.experiment = "paint_picture"
-    config.content = ""  # a picture; '' is scikit-image's chelsea
-    config.style = "starry"  # our own painting; a file; or see `jaxstyle paintings`
-    config.size = "512"  # longer side of the result, pixels; or 'original'
-    config.style_scale = 1.0  # longer side of the painting, in that of the result
-    config.margin = 16  # pixels painted beyond each border and cut off, where noise gathers
-    config.start = "content"  # or style, noise, gray
-    config.seed = 0
-    config.steps = 300
-    config.save_every = 100  # steps between checkpoints and intermediate pictures
-
-    config.objective = ml_collections.ConfigDict()
-    config.objective.alpha = 0.15  # of the content, divided among its layers
-    config.objective.beta = 5.0  # of the style, divided among its layers
-    config.objective.tv = 1.0
-    config.objective.content_layers = ("relu4_2",)
-    config.objective.content_layer_weights = ()  # shares, one a layer; () is alike
-    config.objective.content_normalize = "scale_free"
-    config.objective.style_layers = STYLE_LAYERS
-    config.objective.style_layer_weights = ()
-    config.objective.style_statistic = "gram"  # or moments, wasserstein, sliced
-    config.objective.style_normalize = "scale_free"
-    config.objective.tv_kind = "mean"
-
-    config.features = ml_collections.ConfigDict()
-    config.features.name = "embedded"  # or vgg16, vgg19
-    config.features.weights = ""  # a file, instead of the published one
-    config.features.pooling = ""  # '' is the network's own; max or average
-    config.features.padding = ""  # '' is the network's own; zero, reflect or replicate
-    config.features.deep = ml_collections.ConfigDict()  # another network for some layers
-    config.features.deep.name = ""
-    config.features.deep.weights = ""
-    config.features.deep.layers = ()
-
-    config.solver = ml_collections.ConfigDict()
-    config.solver.optimizer = "lbfgs"  # or adam
-    config.solver.learning_rate = 1.0  # 0.02 is right for adam
-    config.solver.schedule = "constant"  # or cosine, for adam
-    config.solver.memory = 20  # pairs of vectors that L-BFGS keeps
-    config.solver.line_search = "none"  # or zoom
-    config.solver.parameters = (
-        ""  # clipped, pixels or sigmoid; '' is sigmoid for lbfgs, clipped for adam
-    )
-    config.solver.average = 0.0  # decay of the average of iterates; 0 takes the last
-    config.solver.tolerance = 0.0  # least relative progress in 20 steps; 0 goes on
-    return config
-
-
-def _smoke(config: ml_collections.ConfigDict) -> None:
-    config.size = "48"
-    config.margin = 2
-    config.steps = 4
-    config.save_every = 2
+    variants = {"smoke": common.tiny, "paper": _paper, "reference": _reference}
+    return common.variant_of(common.per_image(), arg, variants | {"jcjohnson": _jcjohnson})
 
 
 def _paper(config: ml_collections.ConfigDict) -> None:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from jaxstyle.features.vgg import Joined, Network
+from jaxstyle.features.table import Joined, Network
 from jaxstyle.types import unknown_choice
 
 
@@ -40,7 +40,7 @@ def receptive_field(layer: str, network: Network | Joined) -> Field:
       InputError: for a layer that the network does not have.
 
     Example:
-      >>> from jaxstyle.features.vgg import NETWORKS
+      >>> from jaxstyle.features.table import NETWORKS
       >>> receptive_field('relu2_1', NETWORKS['vgg19'])
       Field(size=10, stride=2, start=-4)
 

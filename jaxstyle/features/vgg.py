@@ -1,187 +1,18 @@
-"""VGG networks as a table, and their feature maps as a plain function of parameters and image."""
+"""VGG feature maps as a plain function of parameters and image."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, final
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxstyle import ops
+from jaxstyle.features.table import Convention, Joined, Network, adjusted
 from jaxstyle.types import Array, InputError, Params, unknown_choice
 
-
-@dataclasses.dataclass(frozen=True)
-class Convention:
-    """What a trained network expects at its input, from sRGB in [0, 1].
-
-    The input is `(scale * rgb - mean) / std`, its channels reversed to BGR where `bgr`.
-
-    Attributes:
-      scale: 255 for networks trained on bytes, 1 otherwise.
-      mean: of each channel in RGB order, in the scaled range.
-      std: of each channel in RGB order, in the scaled range.
-      bgr: whether the network's first channel is blue.
-    """
-
-    scale: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    bgr: bool
-
-
-# The training of the Visual Geometry Group (also Keras's and MatConvNet's weights, BGR order).
-CAFFE = Convention(255.0, (123.68, 116.779, 103.939), (1.0, 1.0, 1.0), bgr=True)
-# The training of torchvision's model zoo.
-TORCHVISION = Convention(1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), bgr=False)
-# Networks that begin with a 1x1 convolution of their own take the picture as it is.
-PLAIN = Convention(1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), bgr=False)
-CONVENTIONS = {"caffe": CAFFE, "torchvision": TORCHVISION, "plain": PLAIN}
-
-
-@final
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """One row of the table: all that `features` must know about a network besides its parameters.
-
-    Attributes:
-      name: as users write it.
-      channels: output channels of every convolution, block by block; a 2x2 pool follows a block.
-      convention: expected input.
-      pooling: 'max' or 'average'.
-      padding: of every convolution: 'zero', 'reflect' or 'replicate'.
-      readouts: relu layers whose maps are not the network's own but told from them, by a 1x1
-        convolution and a ReLU, and the channels told. Nothing is computed from a told map.
-    """
-
-    name: str
-    channels: tuple[tuple[int, ...], ...]
-    convention: Convention = CAFFE
-    pooling: str = "max"
-    padding: str = "zero"
-    readouts: tuple[tuple[str, int], ...] = ()
-
-    @property
-    def convolutions(self) -> tuple[str, ...]:
-        """Names of the convolutions, `conv1_1` first."""
-        return tuple(
-            f"conv{b}_{c}"
-            for b, block in enumerate(self.channels, 1)
-            for c, _ in enumerate(block, 1)
-        )
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Names of all layers in the order they are computed: conv, relu and pool."""
-        names: list[str] = []
-        for b, block in enumerate(self.channels, 1):
-            for c, _ in enumerate(block, 1):
-                names += [f"conv{b}_{c}", f"relu{b}_{c}"]
-            names.append(f"pool{b}")
-        return tuple(names)
-
-    def shapes(self) -> dict[str, tuple[int, int, int, int]]:
-        """Return the kernel shape `(3, 3, c_in, c_out)` of every convolution.
-
-        And `(1, 1, c_in, c_out)` of every readout, by the name of its layer.
-        """
-        widths = [c for block in self.channels for c in block]
-        pairs = zip([3, *widths[:-1]], widths, strict=True)
-        shapes = {n: (3, 3, i, o) for n, (i, o) in zip(self.convolutions, pairs, strict=True)}
-        for layer, told in self.readouts:
-            shapes[layer] = (1, 1, shapes[layer.replace("relu", "conv")][3], told)
-        return shapes
-
-
-@final
-@dataclasses.dataclass(frozen=True)
-class Joined:
-    """A network for most layers, and another of the same layer names for some.
-
-    Its parameters are `{'most': params, 'some': params}`.
-
-    Attributes:
-      most: the network of all other layers.
-      some: the other network.
-      theirs: names of the layers that `some` computes.
-    """
-
-    most: Network
-    some: Network
-    theirs: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """Both names."""
-        return f"{self.most.name} and {self.some.name}"
-
-
-def _blocks(widths: Sequence[int], depths: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    return tuple((width,) * depth for width, depth in zip(widths, depths, strict=True))
-
-
-_PADDINGS = ("zero", "reflect", "replicate")
-_VGG_WIDTHS = (64, 128, 256, 512, 512)
-NETWORKS: Mapping[str, Network] = {
-    "vgg16": Network("vgg16", _blocks(_VGG_WIDTHS, (2, 2, 3, 3, 3))),
-    "vgg19": Network("vgg19", _blocks(_VGG_WIDTHS, (2, 2, 4, 4, 4))),
-    # VGG-16's layer names up to relu5_1 at a tenth of its cost, distilled for this project.
-    # Reflection, so that a picture's border is not a feature.
-    "embedded": Network(
-        "embedded",
-        ((16, 16), (48, 48), (96, 64, 96), (128, 128, 128), (128,)),
-        convention=TORCHVISION,
-        padding="reflect",
-        readouts=(("relu2_1", 64), ("relu3_1", 128), ("relu4_1", 64), ("relu5_1", 64)),
-    ),
-}
-
-
-def network(name: str) -> Network:
-    """Return a row of the table by name.
-
-    Raises:
-      InputError: for an unknown name.
-
-    Example:
-      >>> network('vgg16').layers[:3]
-      ('conv1_1', 'relu1_1', 'conv1_2')
-    """
-    if name not in NETWORKS:
-        raise unknown_choice("network", name, tuple(NETWORKS))
-    return NETWORKS[name]
-
-
-_AnyNetwork = TypeVar("_AnyNetwork", bound=Network | Joined)
-
-
-def adjusted(network: _AnyNetwork, *, pooling: str = "", padding: str = "") -> _AnyNetwork:
-    """Return the network, or both that are joined, with another pooling or padding.
-
-    Args:
-      network: a row of the table, or two joined.
-      pooling: 'max' or 'average'; '' keeps the network's own.
-      padding: 'zero', 'reflect' or 'replicate'; '' keeps the network's own.
-
-    Raises:
-      InputError: for an unknown choice.
-
-    Example:
-      >>> adjusted(NETWORKS['vgg19'], pooling='average').pooling
-      'average'
-    """
-    if pooling and pooling not in ops.POOLINGS:
-        raise unknown_choice("pooling", pooling, ops.POOLINGS)
-    if padding and padding not in _PADDINGS:
-        raise unknown_choice("padding of features", padding, _PADDINGS)
-    changes: dict[str, Any] = {}
-    if isinstance(network, Joined):
-        for which in ("most", "some"):
-            part = getattr(network, which)
-            changes[which] = adjusted(part, pooling=pooling, padding=padding)
-    else:
-        changes = {"pooling": pooling or network.pooling, "padding": padding or network.padding}
-    return dataclasses.replace(network, **changes)
+DTYPES = ("float32", "bfloat16")
+IMAGE = "image"  # may be asked for like a layer
 
 
 def initialize(key: Array, network: Network) -> dict[str, dict[str, Array]]:
@@ -227,6 +58,20 @@ def preprocess(image: Array, convention: Convention) -> Array:
       >>> preprocess(jnp.zeros((1, 1, 3)), CAFFE)[0, 0].tolist()[0]  # blue first
       -103.93900299072266
     """
+    check_image(image)
+    lead = (1,) * (image.ndim - 1)
+    mean = jnp.asarray(convention.mean, image.dtype).reshape(*lead, 3)
+    std = jnp.asarray(convention.std, image.dtype).reshape(*lead, 3)
+    y = (image * convention.scale - mean) / std
+    return y[..., ::-1] if convention.bgr else y
+
+
+def check_image(image: Array) -> None:
+    """Raise an `InputError` unless the image has three channels, in floating point.
+
+    Args:
+      image: `[..., h, w, 3]`.
+    """
     if image.ndim < 3 or image.shape[-1] != 3:
         raise InputError(
             f"an image has the shape [..., height, width, 3], but this one is {image.shape}; "
@@ -236,11 +81,6 @@ def preprocess(image: Array, convention: Convention) -> Array:
         raise InputError(
             f"the image holds {image.dtype}; convert it to float32 in [0, 1] (bytes / 255)."
         )
-    lead = (1,) * (image.ndim - 1)
-    mean = jnp.asarray(convention.mean, image.dtype).reshape(*lead, 3)
-    std = jnp.asarray(convention.std, image.dtype).reshape(*lead, 3)
-    y = (image * convention.scale - mean) / std
-    return y[..., ::-1] if convention.bgr else y
 
 
 def features(
@@ -251,6 +91,8 @@ def features(
     network: Network | Joined,
     pooling: str | None = None,
     padding: str | None = None,
+    dtype: str | None = None,
+    remat: bool = False,
 ) -> dict[str, Array]:
     """Return a network's feature maps at the named layers.
 
@@ -262,17 +104,24 @@ def features(
         works. A relu layer with an entry of its own (`{'relu4_1': ...}`, kernel
         `[1, 1, c_in, c_out]`) is told by it. For joined networks `{'most': ..., 'some': ...}`.
       image: `[..., h, w, 3]`, sRGB in [0, 1].
-      layers: names such as 'relu4_1', 'conv4_2' (before the ReLU) or 'pool3', in any order.
+      layers: names such as 'relu4_1', 'conv4_2' (before the ReLU) or 'pool3', in any order; besides
+        them 'image' is the image as it was given (what it is for: see `features_in_strips`).
       network: the row of the table the parameters belong to, or two joined.
       pooling: 'max' or 'average' instead of the network's own.
       padding: 'zero', 'reflect' or 'replicate' instead of the network's own.
+      dtype: 'float32' or 'bfloat16', what the network computes with and the maps are of; without
+        it, the image's. bfloat16 halves the memory of the maps and has 3 digits: maps are within 2%
+        of float32's, relative to their root mean square. A GPU or TPU computes faster with it, a
+        CPU does not.
+      remat: whether to keep only what is asked for and the input of each block, and to compute the
+        rest again for the gradient: a third more time, results to the same rounding.
 
     Returns:
       The feature maps `[..., h', w', c]` by layer name, in the order asked for.
 
     Raises:
       InputError: unknown layer, a layer the parameters do not reach, a picture too small for it or
-        not RGB in floating point, unknown pooling or padding.
+        not RGB in floating point, unknown pooling, padding or dtype.
 
     Example:
       >>> small = Network('small', ((8, 8), (16,)))
@@ -284,47 +133,140 @@ def features(
     References:
       Simonyan, Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, 2014,
       arXiv:1409.1556, table 1 (columns D and E). Average pooling and tapped layers: Gatys et al.,
-      Image Style Transfer Using Convolutional Neural Networks, 2016, section 2.
+      Image Style Transfer Using Convolutional Neural Networks, 2016, section 2. Recomputation:
+      Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016, arXiv:1604.06174.
     """
-    if isinstance(network, Joined):
-        return _joined_features(params, image, layers, network, pooling, padding)
-    x = preprocess(image, network.convention)
-    check_layers(params, image.shape, layers, network)
     network = adjusted(network, pooling=pooling or "", padding=padding or "")
-    wanted, maps = set(layers), {}
+
+    def alone(params: Params, layers: Sequence[str], network: Network) -> dict[str, Array]:
+        x = preprocess(image, network.convention).astype(chosen_dtype(dtype, image))
+        check_layers(params, image.shape, computed(layers), network)
+        maps = {IMAGE: image}
+        for names in blocks(network, computed(layers)):
+            run = functools.partial(run_block, names=names, wanted=tuple(layers), network=network)
+            x, found = (jax.checkpoint(run) if remat else run)(params, x)
+            maps |= found
+        return {layer: maps[layer] for layer in layers}
+
+    return by_network(alone, params, layers, network)
+
+
+def by_network(
+    alone: Callable[[Params, Sequence[str], Network], dict[str, Array]],
+    params: Params,
+    layers: Sequence[str],
+    network: Network | Joined,
+) -> dict[str, Array]:
+    """Return maps of a network, or of two that are joined.
+
+    Args:
+      alone: `(params, layers, network) -> maps`, for one network.
+      params: as `features` takes them.
+      layers: names, in any order.
+      network: one, or two joined.
+    """
+    if isinstance(network, Network):
+        return alone(params, layers, network)
+    maps: dict[str, Array] = {}
+    for which, part in (("most", network.most), ("some", network.some)):
+        own = [n for n in computed(layers) if (n in network.theirs) == (which == "some")]
+        if own:
+            also = [IMAGE] if IMAGE in layers and IMAGE not in maps else []
+            maps |= alone(params[which], own + also, part)
+    return {layer: maps[layer] for layer in layers}
+
+
+def computed(layers: Sequence[str]) -> Sequence[str]:
+    """Return what a network must compute of what is asked for: all but the image.
+
+    Args:
+      layers: names.
+
+    Example:
+      >>> computed(('image', 'relu1_1'))
+      ('relu1_1',)
+    """
+    if isinstance(layers, str):
+        return layers
+    return tuple(layer for layer in layers if layer != IMAGE)
+
+
+def blocks(network: Network, layers: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Return the layers up to the deepest of the given ones, block by block.
+
+    Args:
+      network: a row of the table.
+      layers: names.
+
+    Example:
+      >>> blocks(Network('small', ((8, 8), (16,))), ('relu2_1', 'pool1'))[1]
+      ('conv2_1', 'relu2_1')
+    """
+    found: list[list[str]] = [[]]
     for name in network.layers[: 1 + max(network.layers.index(layer) for layer in layers)]:
+        if found[-1] and found[-1][-1].startswith("pool"):
+            found.append([])
+        found[-1].append(name)
+    return tuple(map(tuple, found))
+
+
+def run_block(
+    params: Params,
+    x: Array,
+    *,
+    names: Sequence[str],
+    wanted: Sequence[str],
+    network: Network,
+    convolve: Callable[..., Array] = ops.conv2d,
+    show: Callable[[Array], Array] = lambda x: x,
+) -> tuple[Array, dict[str, Array]]:
+    """Compute one block.
+
+    Args:
+      params: as `features` takes them.
+      x: `[..., h, w, c]`, what enters the block.
+      names: the block's layers.
+      wanted: layers to return.
+      network: says how to pool and to pad.
+      convolve: `(x, kernel, bias, padding=...)`, instead of `ops.conv2d`.
+      show: what of a map is returned.
+
+    Returns:
+      What leaves the block, and the wanted maps by name.
+    """
+    maps = {}
+    for name in names:
         if name.startswith("conv"):
-            x = ops.conv2d(x, params[name]["kernel"], params[name]["bias"], padding=network.padding)
+            kernel, bias = (params[name][key].astype(x.dtype) for key in ("kernel", "bias"))
+            x = convolve(x, kernel, bias, padding=network.padding)
         elif name.startswith("relu"):
             x = jax.nn.relu(x)
         else:
             x = ops.pool2d(x, network.pooling)
         if name in wanted:
             told = name.startswith("relu") and name in params
-            maps[name] = _told(x, params[name]) if told else x
-    return {layer: maps[layer] for layer in layers}
+            maps[name] = _told(show(x), params[name]) if told else show(x)
+    return x, maps
 
 
 def _told(x: Array, readout: Mapping[str, Array]) -> Array:
-    return jax.nn.relu(ops.conv2d(x, readout["kernel"], readout["bias"]))
+    kernel, bias = (readout[key].astype(x.dtype) for key in ("kernel", "bias"))
+    return jax.nn.relu(ops.conv2d(x, kernel, bias))
 
 
-def _joined_features(
-    params: Params,
-    image: Array,
-    layers: Sequence[str],
-    network: Joined,
-    pooling: str | None,
-    padding: str | None,
-) -> dict[str, Array]:
-    maps: dict[str, Array] = {}
-    for which, part in (("most", network.most), ("some", network.some)):
-        own = tuple(name for name in layers if (name in network.theirs) == (which == "some"))
-        if own:
-            maps |= features(
-                params[which], image, own, network=part, pooling=pooling, padding=padding
-            )
-    return {layer: maps[layer] for layer in layers}
+def chosen_dtype(dtype: str | None, image: Array) -> Any:
+    """Return what a network computes with.
+
+    Args:
+      dtype: 'float32' or 'bfloat16'; without it, the image's.
+      image: of any floating dtype.
+
+    Raises:
+      InputError: for an unknown dtype.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise unknown_choice("dtype of features", dtype, DTYPES)
+    return jnp.dtype(dtype) if dtype else image.dtype
 
 
 def check_layers(

@@ -8,9 +8,10 @@ from jaxstyle.images.matching import (
     match_histograms,
     match_luminance,
 )
-from jaxstyle.images.recoloring import recolor, recoloring
+from jaxstyle.images.recoloring import RECOLORINGS, recolor, recoloring
 
 __all__ = [
+    "RECOLORINGS",
     "fit_size",
     "gaussian_blur",
     "luminance",

@@ -5,6 +5,7 @@ functions of arrays; an `Objective` applies them to the layers of a network, nam
 leaves the weights to `weigh`.
 """
 
+from jaxstyle.losses.assembly import ObjectiveConfig, assemble
 from jaxstyle.losses.chains import (
     chain_links,
     chained_style,
@@ -16,7 +17,15 @@ from jaxstyle.losses.distances import content_distance, gram_distance, moments_d
 from jaxstyle.losses.dreams import activation, guided_activation
 from jaxstyle.losses.guidance import guided_gram, guided_moments, guided_style
 from jaxstyle.losses.masks import layer_guide, layer_guides
-from jaxstyle.losses.objective import Objective, Targets, combine, content, style, total_variation
+from jaxstyle.losses.objective import (
+    Features,
+    Objective,
+    Targets,
+    combine,
+    content,
+    style,
+    total_variation,
+)
 from jaxstyle.losses.patches import best_matches, mrf_style, patch_distance, unfold
 from jaxstyle.losses.penalties import pixel_norm, pixel_range
 from jaxstyle.losses.regularization import norm_penalty, range_penalty, variation
@@ -30,9 +39,12 @@ from jaxstyle.losses.transport import (
 from jaxstyle.losses.weighting import check_weights, layer_weights, weigh
 
 __all__ = [
+    "Features",
     "Objective",
+    "ObjectiveConfig",
     "Targets",
     "activation",
+    "assemble",
     "best_matches",
     "chain_links",
     "chained_style",

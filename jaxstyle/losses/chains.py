@@ -13,11 +13,11 @@ from jaxstyle.losses.objective import (
     Features,
     Objective,
     References,
+    Statistic,
     Targets,
-    _layer,
-    _of_layers,
-    _Statistic,
-    _terms,
+    layer_maps,
+    of_layers,
+    term_names,
 )
 from jaxstyle.statistics import gram, relative_distance, squared_distance
 from jaxstyle.statistics.gram import flatten_positions
@@ -86,10 +86,8 @@ def shifted_style(
       Novak, Nikulin, Improving the Neural Algorithm of Artistic Style, 2016, arXiv:1605.04603
       (activation shift).
     """
-    shifted = _Statistic(
-        "Gram", lambda maps: gram(maps + shift), gram_distance, GRAM_NORMALIZATIONS
-    )
-    return _of_layers(layers, "style", name, shifted, normalize)
+    shifted = Statistic("Gram", lambda maps: gram(maps + shift), gram_distance, GRAM_NORMALIZATIONS)
+    return of_layers(layers, "style", name, shifted, normalize)
 
 
 def cross_gram(shallow: Array, deep: Array, *, blur: float = 0.0) -> Array:
@@ -211,14 +209,14 @@ def chained_style(
         raise unknown_choice("chain normalization", normalize, tuple(CHAIN_NORMALIZATIONS))
     if not 0 <= blur < math.inf:
         raise InputError(f"the blur is {blur}; give a standard deviation of 0 or more.")
-    layers = tuple(_terms(name, layers).values())
+    layers = tuple(term_names(name, layers).values())
     if len(layers) < 2:
         raise InputError(f"the chain has one layer, '{layers[0]}'; name two or more.")
     pairs = zip(chain_links(layers), itertools.pairwise(layers), strict=True)
     terms = {f"{name}/{link}": pair for link, pair in pairs}
 
     def take(features: Features, shallow: str, deep: str) -> Array:
-        maps = (_layer(features, layer) + shift for layer in (shallow, deep))
+        maps = (layer_maps(features, layer) + shift for layer in (shallow, deep))
         return cross_gram(*maps, blur=blur)
 
     def prepare(references: References) -> Targets:

@@ -6,7 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxstyle.losses.objective import Features, Objective, References, Targets, _layer, _terms
+from jaxstyle.losses.objective import (
+    Features,
+    Objective,
+    References,
+    Targets,
+    layer_maps,
+    term_names,
+)
 from jaxstyle.losses.patches import best_matches, chosen
 from jaxstyle.statistics import FLOOR
 from jaxstyle.statistics.gram import flatten_positions
@@ -152,13 +159,13 @@ def _dream(
     strength: Callable[[Array, Any], Array],
 ) -> Objective:
     """Wire a strength, of a layer and what is taken of the reference, to layers."""
-    terms = _terms(name, layers)
+    terms = term_names(name, layers)
 
     def prepare(references: References) -> Targets:
         if reference is None or reference not in references:
             return {}
         maps = references[reference]
-        return {term: take(_layer(maps, layer)) for term, layer in terms.items()}
+        return {term: take(layer_maps(maps, layer)) for term, layer in terms.items()}
 
     def evaluate(image: Array, features: Features, targets: Targets) -> dict[str, Array]:
         del image
@@ -170,7 +177,7 @@ def _dream(
                     f"prepare({{'{reference}': features}}) returned."
                 )
             target = None if reference is None else targets[term]
-            values[term] = -strength(_layer(features, layer), target)
+            values[term] = -strength(layer_maps(features, layer), target)
         return values
 
     return Objective(tuple(terms.values()), prepare, evaluate)

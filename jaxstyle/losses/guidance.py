@@ -11,8 +11,8 @@ from jaxstyle.losses.objective import (
     Objective,
     References,
     Targets,
-    _layer,
-    _terms,
+    layer_maps,
+    term_names,
 )
 from jaxstyle.statistics import FLOOR, matrix_square_root
 from jaxstyle.statistics.gram import channel_products, flatten_positions
@@ -147,7 +147,7 @@ def guided_style(
     terms = {
         term: (region, layer)
         for region in _regions(regions)
-        for term, layer in _terms(f"{name}/{region}", layers).items()
+        for term, layer in term_names(f"{name}/{region}", layers).items()
     }
 
     def prepare(references: References) -> Targets:
@@ -155,13 +155,13 @@ def guided_style(
         for term, (region, layer) in terms.items():
             styles = references.get(f"style/{region}", references.get("style"))
             if styles is not None:
-                maps, guides = _layer(styles, layer), references.get(f"style/{region}/guide")
+                maps, guides = layer_maps(styles, layer), references.get(f"style/{region}/guide")
                 whole = jnp.ones(maps.shape[-3:-1])
                 targets[term] = take_target(
-                    maps, whole if guides is None else _layer(guides, layer)
+                    maps, whole if guides is None else layer_maps(guides, layer)
                 )
             if (guides := references.get(f"guide/{region}")) is not None:
-                targets[f"{term}/guide"] = _layer(guides, layer)
+                targets[f"{term}/guide"] = layer_maps(guides, layer)
         return targets
 
     def evaluate(image: Array, features: Features, targets: Targets) -> dict[str, Array]:
@@ -173,7 +173,7 @@ def guided_style(
                     raise InputError(
                         f"there is no target '{key}'; give prepare the reference '{kind}'."
                     )
-            value = take(_layer(features, layer), targets[f"{term}/guide"])
+            value = take(layer_maps(features, layer), targets[f"{term}/guide"])
             values[term] = measure.compare(value, targets[term], normalize=normalize)
         return values
 

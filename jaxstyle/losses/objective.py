@@ -60,7 +60,7 @@ class Objective(NamedTuple):
     evaluate: Callable[[Array, Features, Targets], dict[str, Array]]
 
 
-class _Statistic(NamedTuple):
+class Statistic(NamedTuple):
     """What is taken of a layer's features, and how it is compared and normalized.
 
     A target is what `prepare` returns where it is more than what is taken of the image.
@@ -80,14 +80,14 @@ def _transport(moments: Any, target: Any, *, normalize: str) -> Array:
     )
 
 
-_MAPS = _Statistic("content", lambda maps: maps, content_distance, CONTENT_NORMALIZATIONS)
+_MAPS = Statistic("content", lambda maps: maps, content_distance, CONTENT_NORMALIZATIONS)
 STATISTICS = {
-    "gram": _Statistic("Gram", gram, gram_distance, GRAM_NORMALIZATIONS),
-    "moments": _Statistic("moments", mean_and_covariance, moments_distance, MOMENTS_NORMALIZATIONS),
-    "wasserstein": _Statistic(
+    "gram": Statistic("Gram", gram, gram_distance, GRAM_NORMALIZATIONS),
+    "moments": Statistic("moments", mean_and_covariance, moments_distance, MOMENTS_NORMALIZATIONS),
+    "wasserstein": Statistic(
         "transport", mean_and_covariance, _transport, TRANSPORT_NORMALIZATIONS, gaussian_target
     ),
-    "sliced": _Statistic(
+    "sliced": Statistic(
         "sliced",
         lambda maps: maps,
         lambda maps, target, normalize: sliced_distance(maps, *target, normalize=normalize),
@@ -120,7 +120,7 @@ def content(
     References:
       Gatys et al. 2016, section 2.1; Johnson et al. 2016, section 3.2.
     """
-    return _of_layers(layers, "content", name, _MAPS, normalize)
+    return of_layers(layers, "content", name, _MAPS, normalize)
 
 
 def style(
@@ -170,14 +170,15 @@ def style(
     if statistic == "sliced":
         prepare = functools.partial(sliced_target, seed=seed, count=directions)
         chosen = chosen._replace(prepare=prepare)
-    return _of_layers(layers, "style", name, chosen, normalize)
+    return of_layers(layers, "style", name, chosen, normalize)
 
 
-def total_variation(kind: str = "mean", *, name: str = "tv") -> Objective:
+def total_variation(kind: str = "mean", *, wrap: bool = False, name: str = "tv") -> Objective:
     """Ask for a smooth image.
 
     Args:
       kind: of `variation`: 'mean', 'l1', 'johnson' or 'johnson_code'.
+      wrap: of `variation`: whether the image is a tile that continues itself.
       name: of its one term.
 
     Returns:
@@ -196,7 +197,7 @@ def total_variation(kind: str = "mean", *, name: str = "tv") -> Objective:
 
     def evaluate(image: Array, features: Features, targets: Targets) -> dict[str, Array]:
         del features, targets
-        return {name: variation(image, kind=kind)}
+        return {name: variation(image, kind=kind, wrap=wrap)}
 
     return Objective((), lambda references: {}, evaluate)
 
@@ -230,21 +231,21 @@ def combine(*objectives: Objective) -> Objective:
     return Objective(tuple(layers), prepare, evaluate)
 
 
-def _of_layers(
-    layers: Sequence[str], reference: str, name: str, statistic: _Statistic, normalize: str
+def of_layers(
+    layers: Sequence[str], reference: str, name: str, statistic: Statistic, normalize: str
 ) -> Objective:
     """Wire one statistic and its distance to layers."""
     choices = tuple(statistic.normalizations)
     if normalize not in choices:
         raise unknown_choice(f"{statistic.name} normalization", normalize, choices)
-    terms = _terms(name, layers)
+    terms = term_names(name, layers)
 
     def prepare(references: References) -> Targets:
         if reference not in references:
             return {}
         features = references[reference]
         target = statistic.prepare or statistic.take
-        return {term: target(_layer(features, layer)) for term, layer in terms.items()}
+        return {term: target(layer_maps(features, layer)) for term, layer in terms.items()}
 
     def evaluate(image: Array, features: Features, targets: Targets) -> dict[str, Array]:
         del image
@@ -255,14 +256,15 @@ def _of_layers(
                     f"there is no target for '{term}'; pass what "
                     f"prepare({{'{reference}': features}}) returned."
                 )
-            value = statistic.take(_layer(features, layer))
+            value = statistic.take(layer_maps(features, layer))
             values[term] = statistic.compare(value, targets[term], normalize=normalize)
         return values
 
     return Objective(tuple(terms.values()), prepare, evaluate)
 
 
-def _terms(name: str, layers: Sequence[str]) -> dict[str, str]:
+def term_names(name: str, layers: Sequence[str]) -> dict[str, str]:
+    """Return the layer of each term, by the term's name 'name/layer'; refuse what is no list."""
     if isinstance(layers, str):
         raise InputError(f"layers is the string '{layers}'; give a tuple, ('{layers}',).")
     if not layers:
@@ -273,7 +275,8 @@ def _terms(name: str, layers: Sequence[str]) -> dict[str, str]:
     return terms
 
 
-def _layer(features: Features, layer: str) -> Array:
+def layer_maps(features: Features, layer: str) -> Array:
+    """Return the maps of one layer; say which there are where it is not among them."""
     if layer not in features:
         raise InputError(
             f"the features have no layer '{layer}', only {', '.join(features) or 'none'}; "

@@ -5,7 +5,14 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxstyle.losses.objective import Features, Objective, References, Targets, _layer, _terms
+from jaxstyle.losses.objective import (
+    Features,
+    Objective,
+    References,
+    Targets,
+    layer_maps,
+    term_names,
+)
 from jaxstyle.statistics import FLOOR
 from jaxstyle.types import Array, InputError, unknown_choice
 
@@ -233,7 +240,7 @@ def mrf_style(
         raise InputError(f"patches of size {size} and stride {stride}; give 1 or more for both.")
     if isinstance(references, str) or not references:
         raise InputError(f"references is '{references}'; give a tuple of kinds, ('style',).")
-    terms = _terms(name, layers)
+    terms = term_names(name, layers)
 
     def prepare(given: References) -> Targets:
         missing = [kind for kind in references if kind not in given]
@@ -244,7 +251,7 @@ def mrf_style(
         return {
             term: jnp.concatenate(
                 [
-                    unfold(_layer(given[kind], layer), size=size, stride=stride)
+                    unfold(layer_maps(given[kind], layer), size=size, stride=stride)
                     for kind in references
                 ],
                 axis=-2,
@@ -261,7 +268,7 @@ def mrf_style(
                     f"there is no target for '{term}'; pass what prepare returned for the "
                     f"references {tuple(references)}."
                 )
-            patches = unfold(_layer(features, layer), size=size, stride=stride)
+            patches = unfold(layer_maps(features, layer), size=size, stride=stride)
             values[term] = patch_distance(patches, targets[term], normalize=normalize)
         return values
 

@@ -29,15 +29,17 @@ VARIATIONS: dict[str, Callable[[Array, Array], Array]] = {
     "johnson": lambda down, right: _sum(down**2) + _sum(right**2),
     # Where both neighbors exist, and half the squares: the gradient is the plain differences.
     "johnson_code": lambda down, right: (
-        (_sum(down[..., :, :-1, :] ** 2) + _sum(right[..., :-1, :, :] ** 2)) / 2
+        (_sum(down[..., : right.shape[-2], :] ** 2) + _sum(right[..., : down.shape[-3], :, :] ** 2))
+        / 2
     ),
 }
 
 
-def variation(image: Array, *, kind: str = "mean") -> Array:
+def variation(image: Array, *, kind: str = "mean", wrap: bool = False) -> Array:
     """Return the total variation: how much neighboring pixels differ.
 
-    Differences are between pixels of the image only, nothing is assumed outside its borders. With
+    Differences are between pixels of the image only, nothing is assumed outside its borders; where
+    it wraps, the first row is below the last, and the first column right of the last. With
     `D` those to the pixel below and `R` those to the right:
 
       'mean': `mean D^2 + mean R^2`, the same for a picture and its repetition at any size.
@@ -49,6 +51,7 @@ def variation(image: Array, *, kind: str = "mean") -> Array:
     Args:
       image: `[..., h, w, c]`, sRGB in [0, 1] or any other range.
       kind: one of the above.
+      wrap: whether the image is a tile that continues itself.
 
     Returns:
       `[...]`, at least float32, one value per image; 0 for a constant or one-pixel image.
@@ -72,8 +75,11 @@ def variation(image: Array, *, kind: str = "mean") -> Array:
     if kind not in VARIATIONS:
         raise unknown_choice("total variation", kind, tuple(VARIATIONS))
     image = _image(image, "variation")
-    down = image[..., 1:, :, :] - image[..., :-1, :, :]
-    right = image[..., :, 1:, :] - image[..., :, :-1, :]
+    if wrap:
+        down, right = jnp.roll(image, -1, axis=-3) - image, jnp.roll(image, -1, axis=-2) - image
+    else:
+        down = image[..., 1:, :, :] - image[..., :-1, :, :]
+        right = image[..., :, 1:, :] - image[..., :, :-1, :]
     return VARIATIONS[kind](down, right)
 
 

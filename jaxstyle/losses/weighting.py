@@ -83,7 +83,7 @@ def layer_weights(
     layers: Sequence[str],
     weight: Array | float,
     shares: Sequence[float] | None = None,
-) -> dict[str, Array | float]:
+) -> dict[str, Any]:
     """Divide one weight among the layers of an objective.
 
     The layers' weights sum to `weight`, so that a longer list of layers does not shift the balance

@@ -157,7 +157,8 @@ def _solve(
     start: Array | None = None,
 ) -> Solution:
     first = first_picture(kind, content, style, seed=seed) if start is None else start
-    context = Context(params, prepare(problem, params, content, style), weights)
+    targets = prepare(problem, params, {"content": content, "style": style})
+    context = Context(params, targets, weights)
     state, history = optimize.advance(
         optimize.start(first, solver),
         context,

@@ -1,7 +1,8 @@
 """What every method that optimizes a picture shares: the problem, its loss, the first picture."""
 
+import functools
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +21,16 @@ class Problem(NamedTuple):
     Attributes:
       objective: the terms.
       network: the row of the table the parameters belong to, or two joined.
+      rows: of a strip, see `features.features_in_strips`; 0 computes pictures at once.
+      dtype: 'float32' or 'bfloat16', what the network computes with.
+      remat: whether the network is computed again for the gradient, see `features.features`.
     """
 
     objective: losses.Objective
     network: features.Network | features.Joined
+    rows: int = 0
+    dtype: str = "float32"
+    remat: bool = False
 
 
 class Context(NamedTuple):
@@ -55,25 +62,30 @@ class Solution(NamedTuple):
 
 
 def prepare(
-    problem: Problem, params: Params, content: Array | None, style: Array | None
+    problem: Problem,
+    params: Params,
+    pictures: Mapping[str, Array],
+    guides: Mapping[str, losses.Features] | None = None,
 ) -> losses.Targets:
     """Return the targets of an objective.
 
     Args:
       problem: its objective says which layers are looked at.
       params: of the network.
-      content: `[h, w, 3]`, sRGB in [0, 1], or None for objectives without.
-      style: of any size, or None.
+      pictures: by kind, as the objective calls them: 'content' `[h, w, 3]`, sRGB in [0, 1], 'style'
+        of any size, 'style/sky' and so on.
+      guides: by kind and layer, from `losses.layer_guides`.
 
     Raises:
       InputError: as `features`.
     """
-    references = {
-        kind: features.features(params, picture, layers, network=problem.network)
-        for kind, picture in (("content", content), ("style", style))
-        if picture is not None and (layers := problem.objective.layers)
+    layers = problem.objective.layers
+    references: dict[str, losses.Features] = {
+        kind: _maps(problem, params, picture, layers)
+        for kind, picture in pictures.items()
+        if layers
     }
-    return problem.objective.prepare(references)
+    return problem.objective.prepare(references | dict(guides or {}))
 
 
 def loss(image: Array, context: Context, *, problem: Problem) -> tuple[Array, dict[str, Array]]:
@@ -84,11 +96,24 @@ def loss(image: Array, context: Context, *, problem: Problem) -> tuple[Array, di
       context: targets, weights and parameters.
       problem: what is asked.
     """
-    maps = features.features(
-        context.params, image, problem.objective.layers, network=problem.network
-    )
-    terms = problem.objective.evaluate(image, maps, context.targets)
+    layers = problem.objective.layers
+    maps = _maps(problem, context.params, image, (*layers, features.IMAGE)) if layers else {}
+    seen = maps.get(features.IMAGE, image)  # where gradients are summed in one place
+    terms = problem.objective.evaluate(seen, maps, context.targets)
     return losses.weigh(terms, context.weights), terms
+
+
+def _maps(
+    problem: Problem, params: Params, image: Array, layers: tuple[str, ...]
+) -> dict[str, Array]:
+    network, dtype = problem.network, problem.dtype
+    if problem.rows:
+        return features.features_in_strips(
+            params, image, layers, network=network, rows=problem.rows, dtype=dtype
+        )
+    return features.features(
+        params, image, layers, network=network, dtype=dtype, remat=problem.remat
+    )
 
 
 def first_picture(
@@ -120,9 +145,87 @@ def first_picture(
     if kind == "style":
         if style is None:
             raise InputError("the start is 'style', but there is no style picture.")
-        return jnp.clip(jax.image.resize(style, content.shape, "cubic"), 0.0, 1.0)
+        return fitted(style, content)
     gray = jnp.full_like(content, 0.5)
     if kind == "gray":
         return gray
     noise = jax.random.normal(jax.random.key(seed), content.shape, content.dtype)
     return jnp.clip(gray + _NOISE * noise, 0.0, 1.0)
+
+
+def fitted(picture: Array, content: Array) -> Array:
+    """Return a picture scaled to the content's size, `[h, w, 3]` in [0, 1]."""
+    return jnp.clip(jax.image.resize(picture, content.shape, "cubic"), 0.0, 1.0)
+
+
+def solve(
+    problem: Problem,
+    params: Params,
+    targets: losses.Targets,
+    weights: Mapping[str, Array | float],
+    first: Array,
+    *,
+    steps: int,
+    solver: optimize.Solver,
+) -> Solution:
+    """Optimize one picture.
+
+    Args:
+      problem: what is asked.
+      params: of the network.
+      targets: from `prepare`.
+      weights: number by term.
+      first: `[h, w, 3]`, sRGB in [0, 1].
+      steps: at least 1.
+      solver: how.
+
+    Returns:
+      The solution.
+    """
+    state = optimize.start(first, solver)
+    return resume(problem, params, targets, weights, state, steps=steps, solver=solver)
+
+
+def resume(
+    problem: Problem,
+    params: Params,
+    targets: losses.Targets,
+    weights: Mapping[str, Array | float],
+    state: optimize.State,
+    *,
+    steps: int,
+    solver: optimize.Solver,
+) -> Solution:
+    """Go on with a picture; `solve` from a state instead of from a picture.
+
+    Args:
+      problem: what is asked.
+      params: of the network.
+      targets: from `prepare`.
+      weights: number by term.
+      state: of a solution, or from `optimize.start`.
+      steps: at least 1.
+      solver: how.
+
+    Returns:
+      The solution, with the history of these steps.
+
+    Raises:
+      InputError: fewer than 1 step.
+    """
+    if steps < 1:
+        raise InputError(f"steps is {steps}; at least 1 is needed.")
+    context = Context(params, targets, {name: jnp.float32(w) for name, w in weights.items()})
+    return _program(problem, steps, solver)(state, context)
+
+
+@functools.lru_cache(maxsize=64)  # two calls alike must find the same program
+def _program(problem: Problem, steps: int, solver: optimize.Solver) -> Any:
+    def run(state: optimize.State, context: Context) -> Solution:
+        of_picture = functools.partial(loss, problem=problem)
+        state, history = optimize.advance(
+            state, context, loss=of_picture, solver=solver, steps=steps
+        )
+        return Solution(optimize.picture(state, solver), history, state)
+
+    return jax.jit(run)

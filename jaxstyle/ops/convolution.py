@@ -22,7 +22,7 @@ from jaxstyle.ops.kernel_gradient import kernel_gradient
 from jaxstyle.ops.padding import pad2d
 from jaxstyle.types import Array, InputError, unknown_choice
 
-PADDINGS = ("zero", "reflect", "replicate", "valid", "same")
+PADDINGS = ("zero", "reflect", "replicate", "circular", "valid", "same")
 
 _Widths = tuple[tuple[int, int], tuple[int, int]]
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -45,8 +45,8 @@ def conv2d(
       kernel: `[k_h, k_w, c_in, c_out]`.
       bias: `[c_out]`, or None.
       stride: step in both directions.
-      padding: 'zero', 'reflect' or 'replicate' (`k // 2` pixels on every side), 'valid' (none), or
-        'same' (TensorFlow's: zeros, `ceil(size / stride)` outputs, the odd pixel after).
+      padding: 'zero', 'reflect', 'replicate' or 'circular' (`k // 2` pixels on every side), 'valid'
+        (none), or 'same' (TensorFlow's: zeros, `ceil(size / stride)` outputs, the odd pixel after).
 
     Returns:
       `[..., h_out, w_out, c_out]`.
@@ -216,7 +216,7 @@ def _resolve_padding(
         sizes = zip(x.shape[-3:-1], window, strict=True)
         rows, columns = (_same_widths(size, k, stride) for size, k in sizes)
         return x, (rows, columns)
-    if padding in ("reflect", "replicate"):
+    if padding in ("reflect", "replicate", "circular"):
         widths = ((half_h, half_h), (half_w, half_w))
         return pad2d(x, widths, padding), ((0, 0), (0, 0))
     raise unknown_choice("padding", padding, PADDINGS)
@@ -378,6 +378,8 @@ def _input_gradient(
         dilated = (g.shape[1 + axis] - 1) * stride + 1
         pads.append((low, size + k - 1 - dilated - low))
     if stride == 1 and min(*pads[0], *pads[1]) >= 0:
+        if winograd.pays(g, kernel, 1, (pads[0], pads[1])):
+            return winograd.input_gradient(g, kernel, (pads[0], pads[1]))
         return _convolve_cpu(g, flipped, 1, (pads[0], pads[1]))
     return lax.conv_general_dilated(
         g, flipped, (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=_DIMENSIONS

@@ -9,7 +9,8 @@ polynomials, tile and kernel are multiplied by their values at six points: `B` t
 For a 3x3 kernel that is 36 products for each pair of channels, where the definition has 144. Over
 all tiles they are 36 matrix products, which a CPU runs at full speed; what the transforms move
 stays in the cache, because the map is worked through in strips. The gradient by the input is the
-same with the flipped kernel, the gradient by the kernel is
+same with the flipped kernel, whose values at the points are the kernel's own in another order; the
+gradient by the kernel is
 
     dK = G^T [sum over tiles of (B X B^T) * (A^T dY A)] G.
 
@@ -28,13 +29,16 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxstyle.types import Array
 
-_POINTS = (0.0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)  # and infinity
+# And infinity. The inverse of each is one of them too, in the order of `_INVERSES`.
+_POINTS = (0.0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
+_INVERSES = (5, 3, 4, 1, 2, 0)
 _SIDE = len(_POINTS) + 1
 _VALUES = _SIDE**2
 
@@ -78,22 +82,75 @@ def convolve(x: Array, kernel: Array, widths: _Widths) -> Array:
     Returns:
       `[n, h + sum(widths[0]) - k + 1, w + sum(widths[1]) - k + 1, c_out]`.
     """
+    from_tile, _, to_output = matrices(kernel.shape[0])
+    return _by_tiles(x, kernel, widths, "tpi,tio->tpo", from_tile, to_output)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def input_gradient(g: Array, kernel: Array, widths: _Widths) -> Array:
+    """Convolve with the kernel flipped and its channels exchanged, at stride 1.
+
+    That is the gradient of a convolution by its input. The kernel is neither flipped nor transposed
+    in memory, and its values at the points are those that `convolve` uses: where both run, they
+    are computed and stored once.
+
+    Args:
+      g: `[n, h, w, c_out]`.
+      kernel: `[k, k, c_in, c_out]`, as given to `convolve`.
+      widths: zeros around `g`, at most `k - 1`.
+
+    Returns:
+      `[n, h + sum(widths[0]) - k + 1, w + sum(widths[1]) - k + 1, c_in]`.
+    """
+    return _by_tiles(g, kernel, widths, "tpo,tio->tpi", *mirrored(kernel.shape[0]))
+
+
+def _input_gradient_forward(
+    g: Array, kernel: Array, widths: _Widths
+) -> tuple[Array, tuple[Array, Array]]:
+    return input_gradient(g, kernel, widths), (g, kernel)
+
+
+def _input_gradient_backward(
+    widths: _Widths, saved: tuple[Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
+    # It is linear in either: the transposes are the convolution itself and its kernel's gradient.
+    g, kernel = saved
+    k = kernel.shape[0]
+    (top, bottom), (left, right) = widths
+    theirs = ((k - 1 - top, k - 1 - bottom), (k - 1 - left, k - 1 - right))
+    by_g = convolve(cotangent, kernel, theirs)
+    return by_g, kernel_gradient(cotangent, g, k, theirs)
+
+
+input_gradient.defvjp(_input_gradient_forward, _input_gradient_backward)
+
+
+def _by_tiles(
+    x: Array,
+    kernel: Array,
+    widths: _Widths,
+    product: str,
+    from_tile: np.ndarray,
+    to_output: np.ndarray,
+) -> Array:
+    """Take tiles to the points, multiply by the kernel's values, and bring the products back."""
     k, c_in, c_out = kernel.shape[1:]
     plan = _Plan.of(x.shape, k, widths, _FORWARD_TILES)
-    from_tile, from_kernel, to_output = matrices(k)
-    taps = _both_ways(from_kernel, kernel).reshape(_VALUES, c_in, c_out)
+    taps = _both_ways(matrices(k)[1], kernel).reshape(_VALUES, c_in, c_out)
     # Barriers keep the compiler from fusing transforms into the products, or into the loop's body.
     x, taps = lax.optimization_barrier((plan.pad(x, widths), taps))
 
     def strip(turn: Array | int) -> Array:
         values = plan.to_points(plan.take(x, turn, k - 1), from_tile)
-        products = jnp.einsum("tpi,tio->tpo", values, taps)
+        products = jnp.einsum(product, values, taps)
         return plan.from_points(lax.optimization_barrier(products), to_output)
 
     if plan.turns == 1:
         y = strip(0)
     else:
-        y = jnp.zeros((plan.n, *plan.padded, c_out), x.dtype)
+        channels = c_out if product.endswith("o") else c_in
+        y = jnp.zeros((plan.n, *plan.padded, channels), x.dtype)
         y = lax.fori_loop(0, plan.turns, lambda turn, y: plan.put(y, turn, strip(turn)), y)
     return y[:, : plan.height, : plan.width]
 
@@ -150,6 +207,24 @@ def matrices(k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         np.vstack([from_kernel, np.eye(k)[-1]]),
         np.column_stack([to_output, np.eye(t)[-1]]),
     )
+
+
+@functools.cache
+def mirrored(k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return `B` and `A` for the flipped kernel, where the products are with the kernel's values.
+
+    A flipped kernel's value at a point `p` is the kernel's at `1 / p`, times `p^(k - 1)`; and of
+    each of the points the inverse is one too. So `B` and `A` exchange the points, and `B` scales.
+    """
+    from_tile, from_kernel, to_output = matrices(k)
+    flipped = from_kernel[:, ::-1]
+    inverse = np.array(_INVERSES)
+    there = from_kernel[inverse]
+    scale = (flipped * there).sum(1) / (there**2).sum(1)
+    swapped_tile, swapped_output = np.empty_like(from_tile), np.empty_like(to_output)
+    swapped_tile[inverse] = scale[:, None] * from_tile
+    swapped_output[:, inverse] = to_output
+    return swapped_tile, swapped_output
 
 
 @dataclasses.dataclass(frozen=True)

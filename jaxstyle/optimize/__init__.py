@@ -6,6 +6,7 @@ from jaxstyle.optimize.parameterization import (
     Parameterization,
     parameterization,
 )
+from jaxstyle.optimize.scales import rescaled, scales
 from jaxstyle.optimize.solver import (
     CONVERGED,
     NOT_FINITE,
@@ -33,6 +34,8 @@ __all__ = [
     "advance",
     "parameterization",
     "picture",
+    "rescaled",
+    "scales",
     "solver",
     "start",
 ]

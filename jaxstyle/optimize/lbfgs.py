@@ -3,9 +3,13 @@
 `optax.scale_by_lbfgs` takes every pair of differences into its memory. Without a line search that
 guarantees it, a pair may show negative curvature, and the steps then go uphill. Here such pairs are
 left out, as in PyTorch's `LBFGS`.
+
+The direction is computed in the compact form: the two loops over the pairs become four products of
+their tables with a vector and two small triangular systems. The textbook's loops read and write a
+vector of the picture's size for every pair, 200 of them at a memory of 20; the products read 80.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +30,9 @@ class LbfgsState(NamedTuple):
       gradient: there, `[n]`.
       steps: `[memory, n]`, differences of the numbers.
       changes: `[memory, n]`, differences of the gradient.
-      curvatures: `[memory]`, their inner products; 0 where there is no pair yet.
+      products: `[memory, memory]`, inner products of steps (rows) with changes that are as old or
+        younger, in the places of the tables; 0 where there is no pair yet, and what was there
+        before where the change is older.
     """
 
     updates: Array
@@ -35,14 +41,17 @@ class LbfgsState(NamedTuple):
     gradient: Array
     steps: Array
     changes: Array
-    curvatures: Array
+    products: Array
 
 
-def scale_by_lbfgs(memory: int) -> optax.GradientTransformation:
+def scale_by_lbfgs(memory: int) -> optax.GradientTransformationExtraArgs:
     """Turn gradients into quasi-Newton directions (still uphill; scale by a negative number).
 
     The first one has a length of 1 at most in the sum of absolute values, as PyTorch takes it; the
     later ones approximate Newton's with the last `memory` pairs and the curvature along the latest.
+
+    The update takes one more argument, `accept`: where it is false, the state stays as it is. That
+    costs nothing, while choosing between two states afterwards copies `2 memory` pictures.
 
     Args:
       memory: pairs kept, each two times as large as what is optimized, at least 1.
@@ -51,71 +60,85 @@ def scale_by_lbfgs(memory: int) -> optax.GradientTransformation:
       >>> optimizer = optax.chain(scale_by_lbfgs(10), optax.scale(-1.0))
 
     References:
-      Nocedal, Wright, Numerical Optimization, 2nd ed., algorithms 7.4 and 7.5.
+      Nocedal, Wright, Numerical Optimization, 2nd ed., algorithms 7.4 and 7.5 (two loops) and
+      theorem 7.4; Byrd, Nocedal, Schnabel, Representations of quasi-Newton matrices and their use
+      in limited memory methods, 1994, theorem 2.2 (compact form).
     """
 
     def init(params: Array) -> LbfgsState:
         flat = jnp.ravel(params)
         table = jnp.zeros((memory, flat.size), flat.dtype)
-        zero, none = jnp.zeros((), jnp.int32), jnp.zeros(memory, flat.dtype)
+        zero, none = jnp.zeros((), jnp.int32), jnp.zeros((memory, memory), flat.dtype)
         return LbfgsState(zero, zero, flat, jnp.zeros_like(flat), table, table, none)
 
     def update(
-        updates: Array, state: LbfgsState, params: Array | None = None
+        updates: Array,
+        state: LbfgsState,
+        params: Array | None = None,
+        *,
+        accept: Array | bool = True,
+        **others: Any,
     ) -> tuple[Array, LbfgsState]:
+        del others  # a chain hands everyone what one of them needs
         if params is None:
             raise ValueError("L-BFGS needs the parameters; pass them to update.")
         numbers, gradient = jnp.ravel(params), jnp.ravel(updates)
-        state = _remembered(state, numbers, gradient)
-        direction = _direction(state, gradient, memory)
-        return direction.reshape(updates.shape), state
+        state = _remembered(state, numbers, gradient, jnp.asarray(accept))
+        return _direction(state, gradient).reshape(updates.shape), state
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _remembered(state: LbfgsState, numbers: Array, gradient: Array) -> LbfgsState:
+def _remembered(state: LbfgsState, numbers: Array, gradient: Array, accept: Array) -> LbfgsState:
     """Take the pair since the last update into the memory, if there is one and it curves up."""
     step, change = numbers - state.numbers, gradient - state.gradient
-    curvature = jnp.vdot(step, change)
-    taken = (state.updates > 0) & (curvature > _LEAST_CURVATURE)
-    place = state.kept % state.curvatures.shape[0]
+    taken = accept & (state.updates > 0) & (jnp.vdot(step, change) > _LEAST_CURVATURE)
+    place = state.kept % state.products.shape[0]
 
     def put(table: Array, row: Array) -> Array:
         # Rewriting a row with itself lets the compiler work in place, choosing a table does not.
         return table.at[place].set(jnp.where(taken, row, table[place]))
 
+    steps = put(state.steps, step)
+    products = put(state.products.T, _times(steps, change)).T
     return LbfgsState(
-        updates=state.updates + 1,
+        updates=state.updates + accept,
         kept=state.kept + taken,
-        numbers=numbers,
-        gradient=gradient,
-        steps=put(state.steps, step),
+        numbers=jnp.where(accept, numbers, state.numbers),
+        gradient=jnp.where(accept, gradient, state.gradient),
+        steps=steps,
         changes=put(state.changes, change),
-        curvatures=put(state.curvatures, curvature),
+        products=products,
     )
 
 
-def _direction(state: LbfgsState, gradient: Array, memory: int) -> Array:
-    """Multiply the gradient by the approximate inverse Hessian: the two-loop recursion."""
-    newest_first = (state.kept - 1 - jnp.arange(memory)) % memory
-    weights = jnp.where(
-        state.curvatures > 0, 1 / jnp.where(state.curvatures > 0, state.curvatures, 1), 0
-    )
+def _direction(state: LbfgsState, gradient: Array) -> Array:
+    """Multiply the gradient by the approximate inverse Hessian.
 
-    def back(q: Array, place: Array) -> tuple[Array, Array]:
-        alpha = weights[place] * jnp.vdot(state.steps[place], q)
-        return q - alpha * state.changes[place], alpha
+    With steps `S` and changes `Y` as rows, oldest first, `R` the upper triangle of `S Y^T`, `D` its
+    diagonal and `c` the scale of the first guess, the two loops are
 
-    def forth(q: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
-        place, alpha = pair
-        beta = weights[place] * jnp.vdot(state.changes[place], q)
-        return q + (alpha - beta) * state.steps[place], None
+        a = R^-1 S g,    q = g - Y^T a,    b = R^-T (D a - c Y q),    result = c q + S^T b.
+    """
+    memory = state.products.shape[0]
+    oldest_first = (state.kept + jnp.arange(memory)) % memory
+    places = jnp.argsort(oldest_first)  # of the tables' rows, in that order
+    products = state.products[oldest_first][:, oldest_first]
+    curvatures = jnp.diagonal(products)
+    triangle = products + jnp.diag(jnp.where(curvatures > 0, 0, 1).astype(products.dtype))
 
-    q, alphas = jax.lax.scan(back, gradient, newest_first)
-    latest = newest_first[0]
-    change = state.changes[latest]
-    newton = state.curvatures[latest] / jnp.maximum(jnp.vdot(change, change), 1e-30)
+    latest = state.changes[(state.kept - 1) % memory]
+    newton = curvatures[-1] / jnp.maximum(_times(latest[None], latest)[0], 1e-30)
     first = jnp.minimum(1.0, 1 / jnp.maximum(jnp.sum(jnp.abs(gradient)), 1e-30))
-    q = q * jnp.where(state.kept > 0, newton, first)
-    q, _ = jax.lax.scan(forth, q, (newest_first[::-1], alphas[::-1]))
-    return q
+    scale = jnp.where(state.kept > 0, newton, first)
+
+    solve = jax.scipy.linalg.solve_triangular
+    alphas = solve(triangle, _times(state.steps, gradient)[oldest_first])
+    q = gradient - _times(alphas[places], state.changes)
+    rest = curvatures * alphas - scale * _times(state.changes, q)[oldest_first]
+    return scale * q + _times(solve(triangle, rest, trans="T")[places], state.steps)
+
+
+def _times(one: Array, other: Array) -> Array:
+    """Product of a table and a vector, in full float32 wherever it runs."""
+    return jnp.matmul(one, other, precision=jax.lax.Precision.HIGHEST)

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxstyle.optimize.lbfgs import LbfgsState
 from jaxstyle.optimize.parameterization import parameterization
 from jaxstyle.types import Array
 
@@ -127,9 +128,8 @@ def advance(
         return loss(decode(numbers), context)
 
     def step(state: State, _: None) -> tuple[State, Array]:
-        value, gradient, moved, after = _proposal(state, evaluate, solver)
-        fine = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
         running = state.status == RUNNING
+        fine, value, moved, after = _proposal(state, evaluate, solver)
         taken = State(
             step=state.step + 1,
             status=state.status,
@@ -173,20 +173,25 @@ def picture(state: State, solver: Solver) -> Array:
 def _proposal(
     state: State, evaluate: Callable[[Array], Any], solver: Solver
 ) -> tuple[Array, Array, Array, Any]:
-    """Return loss and gradient where the state is, and where the optimizer would go."""
+    """Return whether the numbers are fine, the loss, and where the optimizer would go."""
+    search: dict[str, Any] = {}
     if solver.line_search:
 
-        def total(numbers: Array) -> Array:
+        def total(numbers: Array, accept: Array | None = None) -> Array:
+            del accept  # for L-BFGS; the search hands on to the loss what others take
             return evaluate(numbers)[0]
 
         value, gradient = optax.value_and_grad_from_state(total)(state.numbers, state=state.solver)
         search = {"value": value, "grad": gradient, "value_fn": total}
     else:
         (value, _), gradient = jax.value_and_grad(evaluate, has_aux=True)(state.numbers)
-        search = {}
-    updates, after = solver.optimizer.update(gradient, state.solver, state.numbers, **search)
+    fine = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
+    optimizer = optax.with_extra_args_support(solver.optimizer)
+    updates, after = optimizer.update(
+        gradient, state.solver, state.numbers, accept=fine & (state.status == RUNNING), **search
+    )
     moved = parameterization(solver.parameters).project(optax.apply_updates(state.numbers, updates))
-    return value, gradient, moved, after
+    return fine, value, moved, after
 
 
 def _averaged(average: Array, image: Array, decay: float) -> Array:
@@ -194,4 +199,11 @@ def _averaged(average: Array, image: Array, decay: float) -> Array:
 
 
 def _where(condition: Array, one: State, other: State) -> State:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
+    def choose(a: Any, b: Any) -> Any:
+        # L-BFGS has been told whether the step counts; a choice would copy its tables.
+        return a if isinstance(a, LbfgsState) else jnp.where(condition, a, b)
+
+    def is_told(part: Any) -> bool:
+        return isinstance(part, LbfgsState)
+
+    return jax.tree.map(choose, one, other, is_leaf=is_told)

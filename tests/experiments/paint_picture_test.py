@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from configs import gatys as recipe
-from experiments import paint_picture
+from experiments import _scene, _work, paint_picture
 from jaxstyle import painter, runtime
 from jaxstyle.io import images
 from jaxstyle.types import InputError
@@ -74,7 +74,10 @@ def test_the_numbers_are_those_of_the_picture(tmp_path):
     config.margin = 0
     config.solver.parameters = "pixels"
     assert paint_picture.run(config, tmp_path / "run") == 0
-    work, state, _ = paint_picture.prepare(config, *paint_picture.pictures(config)[1:])
+    _, scene = _scene.read(config)
+    scene = _scene.sized(config, scene, 32)
+    work, _ = _work.build(config, scene, _work.perception(config.features))
+    state = work.start()
     pixels = jnp.asarray(images.read(tmp_path / "run" / "picture.png").pixels)
     found = work.measure(dataclasses.replace(state, numbers=pixels))
     last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
@@ -119,7 +122,7 @@ def test_bad_numbers_keep_the_last_good_picture(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "became NaN or infinite in step 1; the picture before it is kept" in out
     first = images.read(tmp_path / "run" / "picture.png").pixels
-    expected = paint_picture.pictures(config)[1]
+    expected = images.resize_longer(_scene.read(config)[1].content, 32)
     np.testing.assert_allclose(first, expected, atol=0.6 / 255)
 
 

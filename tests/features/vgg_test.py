@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxstyle import features, ops
+from jaxstyle.statistics import gram
 from jaxstyle.types import InputError
 from jaxstyle.weights import load_weights
 
@@ -253,6 +254,7 @@ def test_the_smallest_picture_a_layer_takes(layer, least):
         ({"layers": "relu1_1"}, "the layers are the text 'relu1_1'; write a tuple, ('relu1_1',)."),
         ({"pooling": "mean"}, "unknown pooling 'mean'"),
         ({"padding": "valid"}, "unknown padding of features 'valid'"),
+        ({"dtype": "float16"}, "unknown dtype of features 'float16'; did you mean 'bfloat16'?"),
         ({"image": jnp.ones((16, 16, 1))}, "an image has the shape [..., height, width, 3]"),
         ({"image": jnp.ones((16, 16, 4))}, "an image has the shape [..., height, width, 3]"),
         ({"image": jnp.ones((16, 3))}, "an image has the shape [..., height, width, 3]"),
@@ -310,6 +312,64 @@ def test_joined_networks_give_each_layer_by_its_own_network():
     assert average.theirs == joined.theirs
     for part in (average.most, average.some):
         assert (part.pooling, part.padding) == ("average", "replicate")
+
+
+@pytest.mark.parametrize("name", ["vgg16", "embedded"])
+def test_rematerialization_changes_nothing_but_memory(name):
+    network, params = features.NETWORKS[name], _thin(name)
+    image = jnp.asarray(np.random.default_rng(0).random((2, 33, 20, 3)), jnp.float32)
+    layers = ("relu1_1", "relu3_2", "pool1", "conv4_1")
+
+    def value(image, remat):
+        maps = features.features(params, image, layers, network=network, remat=remat)
+        return sum(jnp.mean(leaf**2) for leaf in maps.values()), maps
+
+    run = jit(jax.grad(value, has_aux=True), static_argnums=1)
+    plain, remat = run(image, False), run(image, True)
+    for found, wanted in zip(jax.tree.leaves(remat), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
+    program = str(jax.make_jaxpr(jax.grad(lambda image: value(image, True)[0]))(image))
+    assert program.count("remat2[") >= 4 or program.count("checkpoint[") >= 4  # one a block
+
+
+@pytest.mark.parametrize("name", ["vgg16", "embedded"])
+def test_bfloat16_is_float32_to_three_digits(name):
+    network, params = features.NETWORKS[name], _thin(name)
+    params["relu2_1"] = {"kernel": jnp.ones((1, 1, 6, 3)) / 6, "bias": jnp.zeros(3)}
+    image = jnp.asarray(np.random.default_rng(0).random((40, 36, 3)), jnp.float32)
+    layers = ("image", "relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
+    def value(image, dtype):
+        maps = features.features(params, image, layers, network=network, dtype=dtype)
+        grams = {layer: gram(maps[layer]) for layer in layers[1:]}
+        return sum(jnp.mean(g**2) ** 0.5 for g in grams.values()), (maps, grams)
+
+    run = jit(jax.grad(value, has_aux=True), static_argnums=1)
+    gradient, (maps, grams) = run(image, "float32")
+    rough, (halves, rough_grams) = run(image, "bfloat16")
+    assert halves["image"].dtype == rough.dtype == jnp.float32
+    for layer in layers[1:]:
+        assert halves[layer].dtype == jnp.bfloat16
+        assert rough_grams[layer].dtype == jnp.float32
+        assert _relative(halves[layer], maps[layer]) < 0.02, layer
+        assert _relative(rough_grams[layer], grams[layer]) < 0.01, layer
+    assert _relative(rough, gradient) < 0.1
+
+
+def _relative(found, wanted):
+    """Root mean square of the error, relative to that of what is wanted."""
+    found, wanted = (np.asarray(x, np.float64) for x in (found, wanted))
+    return np.sqrt(np.mean((found - wanted) ** 2) / np.mean(wanted**2))
+
+
+def test_the_image_can_be_asked_for():
+    image = jnp.asarray(np.random.default_rng(0).random((8, 8, 3)), jnp.float32)
+    run = functools.partial(features.features, _thin("vgg16"), network=features.NETWORKS["vgg16"])
+    maps = run(image, ("relu1_1", "image"))
+    assert tuple(maps) == ("relu1_1", "image")
+    np.testing.assert_array_equal(maps["image"], image)
+    with pytest.raises(InputError, match="no layers were asked for"):
+        run(image, ("image",))
 
 
 def test_vmap_over_weights_and_pictures():

@@ -177,3 +177,21 @@ def test_what_has_no_penalty_is_refused():
     for function in (range_penalty, norm_penalty):
         with pytest.raises(InputError, match=r"\(2, 2\) has no (range|norm) penalty"):
             function(jnp.zeros((2, 2)))
+
+
+@KINDS
+def test_a_tile_has_no_place_where_it_begins(kind):
+    image = _image(5, 6, 3)
+    value = float(variation(jnp.asarray(image), kind=kind, wrap=True))
+    rolled = jnp.roll(jnp.asarray(image), (2, -1), (0, 1))
+    np.testing.assert_allclose(float(variation(rolled, kind=kind, wrap=True)), value, rtol=1e-5)
+    # Where it is laid out, the pixels that have both neighbors are all of its own.
+    both = np.pad(image, ((0, 1), (0, 1), (0, 0)), mode="wrap")
+    if kind == "johnson_code":
+        expected = _oracle(both, kind)
+    else:
+        down, right = both[1:, :-1] - image, both[:-1, 1:] - image
+        power = 1 if kind == "l1" else 2
+        total = np.sum(np.abs(down) ** power) + np.sum(np.abs(right) ** power)
+        expected = total if kind == "johnson" else total / image.size
+    np.testing.assert_allclose(value, expected, rtol=1e-5)

@@ -119,7 +119,7 @@ def test_starts():
 def test_it_goes_on_where_it_stopped():
     solver = optimize.solver("lbfgs", learning_rate=1.0)
     problem = per_image.Problem(losses.content(("relu1_2",)), NETWORK)
-    targets = per_image.prepare(problem, PARAMS, CONTENT, None)
+    targets = per_image.prepare(problem, PARAMS, {"content": CONTENT})
     context = per_image.Context(PARAMS, targets, {"content/relu1_2": 1.0})
     loss = functools.partial(per_image.loss, problem=problem)
     go = functools.partial(optimize.advance, loss=loss, solver=solver)

@@ -18,8 +18,8 @@ from jaxstyle.ops import convolution
 from jaxstyle.types import InputError
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-PADDINGS = ("zero", "reflect", "replicate", "valid", "same")
-NUMPY_MODES = {"zero": "constant", "reflect": "reflect", "replicate": "edge"}
+PADDINGS = ("zero", "reflect", "replicate", "circular", "valid", "same")
+NUMPY_MODES = {"zero": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 # Hundreds of small programs: compile them fast, not well.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -48,7 +48,7 @@ def _with_gradients(function, *arguments):
 def _lax(x, kernel, bias, stride, padding):
     k_h, k_w = kernel.shape[:2]
     widths = ((k_h // 2, k_h // 2), (k_w // 2, k_w // 2))
-    if padding in ("reflect", "replicate"):
+    if padding in ("reflect", "replicate", "circular"):
         x = jnp.pad(x, ((0, 0), *widths, (0, 0)), mode=NUMPY_MODES[padding])
         widths = "VALID"
     elif padding in ("valid", "same"):
@@ -107,7 +107,7 @@ def _compare_with_lax(size, stride, paddings, channels):
 @pytest.mark.parametrize("size", KERNELS)
 def test_cpu_conv2d_and_gradients_equal_lax(size, stride):
     turn = KERNELS.index(size) + stride
-    paddings = [PADDINGS[(turn + i) % 5] for i in (0, 1, 3)]
+    paddings = [PADDINGS[(turn + i) % 6] for i in (0, 1, 3)]
     channels = CHANNELS[turn % 4 :] + CHANNELS[: turn % 4]
     if size == (9, 9):  # 81 taps take long to compile
         paddings, channels = [{1: "reflect", 2: "same"}[stride]], [(5, 7)]

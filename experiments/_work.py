@@ -1,0 +1,211 @@
+"""From a config and a scene to the programs that paint it."""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from experiments import _scene
+from jaxstyle import features, losses, ops, optimize, painter, runtime
+from jaxstyle.io import scenes
+from jaxstyle.methods import per_image
+from jaxstyle.types import Array, InputError
+from jaxstyle.weights import load_joined
+
+_LONGEST_CHUNK = 20  # steps in one program, that is between looks at what came out
+
+Perception = tuple[Any, features.Network | features.Joined]
+
+
+def perception(config: ml_collections.ConfigDict) -> Perception:
+    """Return the loss network of a config's `features`, its parameters first."""
+    deep = config.deep
+    params, network = load_joined(
+        config.name,
+        config.weights,
+        deep_name=deep.name,
+        deep_path=deep.weights,
+        deep_layers=deep.layers,
+    )
+    return params, features.adjusted(network, pooling=config.pooling, padding=config.padding)
+
+
+def solver_of(config: ml_collections.ConfigDict) -> optimize.Solver:
+    """Return the solver of a config."""
+    return optimize.solver(**config.solver.to_dict(), steps=config.steps)
+
+
+def chunk(config: ml_collections.ConfigDict) -> int:
+    """Return how many steps one program does: a divisor of those between two saves."""
+    return max(n for n in range(1, _LONGEST_CHUNK + 1) if config.save_every % n == 0)
+
+
+def build(
+    config: ml_collections.ConfigDict, scene: scenes.Scene, loaded: Perception
+) -> tuple[painter.Work, dict[str, float]]:
+    """Return what to compute for a scene, and the weights of the terms.
+
+    Args:
+      config: with `configs.common.per_image`'s keys.
+      scene: in the size of the run.
+      loaded: the loss network.
+    """
+    weights = _objective(config, scene, config.seed)[1]
+    return build_many(config, scene, loaded)(weights), weights
+
+
+def build_many(
+    config: ml_collections.ConfigDict, scene: scenes.Scene, loaded: Perception
+) -> Callable[[Mapping[str, float]], painter.Work]:
+    """Return a function from the weights of the terms to what to compute: one program for all."""
+    solver, network = solver_of(config), loaded[1]
+    objective, _ = _objective(config, scene, config.seed)
+    seen = features.adjusted(network, padding="circular") if config.seamless else network
+    problem = _problem(config, objective, seen)
+    loss = functools.partial(per_image.loss, problem=problem)
+    targets = _targets(config, scene, loaded)
+    first = ops.pad2d(_scene.first(config, scene), config.margin, "reflect")
+
+    def start() -> optimize.State:
+        return optimize.start(first, solver)
+
+    def context(weights: Mapping[str, float], step: int) -> per_image.Context:
+        numbers = {name: jnp.float32(weight) for name, weight in weights.items()}
+        return per_image.Context(loaded[0], targets(step), numbers)
+
+    @functools.cache
+    def program(steps: int) -> jax.stages.Compiled:
+        advance = functools.partial(optimize.advance, loss=loss, solver=solver, steps=steps)
+        weights = dict.fromkeys(_objective(config, scene, config.seed)[1], 0.0)
+        return jax.jit(advance, donate_argnums=0).lower(start(), context(weights, 0)).compile()
+
+    @jax.jit
+    def measure(state: optimize.State, context: per_image.Context) -> dict[str, Array]:
+        total, terms = loss(optimize.picture(state, solver), context)
+        return {"loss": total, **terms}
+
+    def work_of(weights: Mapping[str, float]) -> painter.Work:
+        def advance(state: optimize.State, steps: int) -> tuple[optimize.State, Array]:
+            return program(steps)(state, context(weights, int(state.step)))
+
+        return painter.Work(
+            advance=advance,
+            measure=lambda state: measure(state, context(weights, 0)),
+            picture=picture,
+            start=start,
+        )
+
+    picture = jax.jit(lambda state: _cut(optimize.picture(state, solver), config.margin))
+    _check_memory(program(min(chunk(config), config.steps)), first.shape)
+    return work_of
+
+
+def _problem(
+    config: ml_collections.ConfigDict,
+    objective: losses.Objective,
+    network: features.Network | features.Joined,
+) -> per_image.Problem:
+    how = config.features
+    if config.seamless and how.rows:
+        raise InputError("a seamless picture cannot be seen in strips; set features.rows to 0.")
+    if how.rows < 0:
+        raise InputError(f"features.rows is {how.rows}; give 0, or rows of a strip, such as 64.")
+    return per_image.Problem(objective, network, how.rows, how.dtype, how.remat)
+
+
+def _objective(
+    config: ml_collections.ConfigDict, scene: scenes.Scene, seed: Array | int
+) -> tuple[losses.Objective, dict[str, float]]:
+    wanted = losses.ObjectiveConfig(**config.objective.to_dict())
+    if config.content == _scene.NONE and wanted.content_layers:
+        raise InputError(
+            "the content is 'none', but objective.content_layers asks for one; set it to ()."
+        )
+    return losses.assemble(
+        wanted,
+        regions=scene.regions,
+        region_shares=config.style_weights,
+        patches_of=("style", *_turns(config, scene)),
+        seed=seed,
+        wrap=config.seamless,
+    )
+
+
+def _targets(
+    config: ml_collections.ConfigDict, scene: scenes.Scene, loaded: Perception
+) -> Callable[[int], losses.Targets]:
+    """Return a function from a step to the targets there: directions are drawn for every chunk."""
+    params, network = loaded
+    pictures = {kind: jnp.asarray(picture) for kind, picture in _references(config, scene).items()}
+    guides = _guides(config, scene, network)
+
+    @jax.jit
+    def prepare(params: Any, pictures: Any, guides: Any, seed: Array) -> losses.Targets:
+        problem = _problem(config, _objective(config, scene, seed)[0], network)
+        return per_image.prepare(problem, params, pictures, guides)
+
+    @functools.lru_cache(maxsize=2)
+    def of_draw(draw: int) -> losses.Targets:
+        return prepare(params, pictures, guides, jnp.int32(config.seed + draw))
+
+    drawn = config.objective.style_statistic == "sliced"
+    return lambda step: of_draw(step // chunk(config) if drawn else 0)
+
+
+def _references(config: ml_collections.ConfigDict, scene: scenes.Scene) -> dict[str, np.ndarray]:
+    pictures = {f"style/{name}": s for name, s in zip(scene.regions, scene.styles, strict=False)}
+    if not scene.regions:
+        pictures = {"style": scene.styles[0], **_turns(config, scene)}
+    if config.objective.content_layers:
+        content = jnp.asarray(_scene.painted(config, scene.content))
+        pictures["content"] = np.asarray(ops.pad2d(content, config.margin, "reflect"))
+    return pictures
+
+
+def _turns(config: ml_collections.ConfigDict, scene: scenes.Scene) -> dict[str, np.ndarray]:
+    """Return the style turned, more pictures to take patches of."""
+    if config.objective.style_statistic != "patches":
+        return {}
+    return {f"style {by} degrees": scenes.turned(scene.styles[0], by) for by in config.patch_turns}
+
+
+def _guides(
+    config: ml_collections.ConfigDict,
+    scene: scenes.Scene,
+    network: features.Network | features.Joined,
+) -> dict[str, dict[str, Array]]:
+    """Return by kind and layer how much each neuron belongs to a region."""
+    guides = {}
+    layers = config.objective.style_layers
+    how = {"mode": config.mask_mode, "grow": config.mask_grow}
+    for name, mask, own in zip(scene.regions, scene.masks, scene.style_masks, strict=False):
+        mask = np.ones(scene.content.shape[:2], np.float32) if mask is None else mask
+        wide = ops.pad2d(jnp.asarray(mask)[..., None], config.margin, "reflect")[..., 0]
+        guides[f"guide/{name}"] = losses.layer_guides(wide, layers, network, **how)
+        if own is not None:
+            guides[f"style/{name}/guide"] = losses.layer_guides(
+                jnp.asarray(own), layers, network, **how
+            )
+    return guides
+
+
+def _cut(image: Array, margin: int) -> Array:
+    height, width = image.shape[:2]
+    return image[margin : height - margin, margin : width - margin]
+
+
+def _check_memory(program: jax.stages.Compiled, size: tuple[int, ...]) -> None:
+    """Refuse what would not fit, and say what would."""
+    needed, free = runtime.needed_memory(program), runtime.free_memory()
+    if jax.default_backend() == "cpu" and needed > free:
+        fits = int(max(size) * math.sqrt(free / needed))
+        raise InputError(
+            f"{size[1]}x{size[0]} pixels (with the margin) need {needed / 1e9:.1f} GB, but "
+            f"{free / 1e9:.1f} GB are free; a size of {fits // 16 * 16} would fit, and more with "
+            "features.rows=64, solver.optimizer=adam or a smaller solver.memory."
+        )
