@@ -1,6 +1,6 @@
 """Time the optimization of one picture against PyTorch (CPU), in interleaved runs.
 
-    python benchmarks/gatys_speed.py                                  # everything, ten minutes
+    python benchmarks/gatys_speed.py  # everything, a quarter of an hour
     python benchmarks/gatys_speed.py --network embedded --size 512 --optimizer lbfgs
 
 The default objective of `configs/gatys.py` (Gram matrices of relu1_1 to relu5_1, content relu4_2,
@@ -23,7 +23,7 @@ import itertools
 import pathlib
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,9 @@ STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 WEIGHTS = {"tv": 1.0, "content/relu4_2": 0.15, **{f"style/{layer}": 1.0 for layer in STYLE}}
 RATES = {"adam": 0.02, "lbfgs": 1.0}
 MEMORY = 20
-# Steps in a call: about a second of work.
-STEPS = {("embedded", 256): 20, ("embedded", 512): 6, ("vgg19", 256): 3, ("vgg19", 512): 1}
+# Steps in a call, and rounds. (`experiments/paint_picture.py` takes 20 a call.)
+STEPS = {("embedded", 256): (20, 5), ("embedded", 512): (6, 5), ("vgg19", 256): (6, 5)}
+LARGEST = (4, 3)
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--network", nargs="*", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--size", nargs="*", type=int, default=SIZES)
     parser.add_argument("--optimizer", nargs="*", choices=OPTIMIZERS, default=OPTIMIZERS)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=0, help="default: by cell")
     parser.add_argument("--steps", type=int, default=0, help="in a call; default: by cell")
     parser.add_argument(
         "--variants", nargs="*", default=VARIANTS, help="also: torch contiguous, torch bf16"
@@ -63,10 +64,11 @@ def main() -> None:
         return interleave.serve(make(args))
     rows, protocol = [], []
     for network, size, optimizer in itertools.product(args.network, args.size, args.optimizer):
-        steps = args.steps or STEPS.get((network, size), 2)
+        steps, rounds = STEPS.get((network, size), LARGEST)
+        steps, rounds = args.steps or steps, args.rounds or rounds
         name = f"{network}, {size} px, {optimizer}"
         print(f"{name}: {steps} steps a call", flush=True)
-        table = _cell(network, size, optimizer, steps, args)
+        table = _cell((network, size, optimizer), steps, rounds, args.variants)
         rows.append(_row(name, table, steps))
         if size == 512:
             ours, theirs = (t["median"] / steps * 500 for t in _sides(table))
@@ -82,16 +84,17 @@ def main() -> None:
 
 
 def _cell(
-    network: str, size: int, optimizer: str, steps: int, args: argparse.Namespace
+    cell: tuple[str, int, str], steps: int, rounds: int, variants: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Run the workers of one cell in turn; says whether they compute the same."""
+    network, size, optimizer = cell
     with tempfile.TemporaryDirectory() as folder:
         file = str(pathlib.Path(folder) / "arrays.npz")
         _write_arrays(network, size, file)
         command = [sys.executable, __file__, "--network", network, "--size", str(size)]
         command += ["--optimizer", optimizer, "--steps", str(steps), "--arrays", file, "--worker"]
         table = interleave.compare(
-            {name: [*command, name] for name in args.variants}, args.rounds, baseline=_is_baseline
+            {name: [*command, name] for name in variants}, rounds, baseline=_is_baseline
         )
     values = [row["value"] for name, row in table.items() if "bf16" not in name]
     apart = (max(values) - min(values)) / min(values)
@@ -163,9 +166,7 @@ def _jaxstyle(args: argparse.Namespace) -> Callable[[], float]:
 
     arrays = dict(np.load(args.arrays))
     problem = per_image.Problem(
-        losses.combine(
-            losses.content(CONTENT), losses.style(STYLE), losses.total_variation()
-        ),
+        losses.combine(losses.content(CONTENT), losses.style(STYLE), losses.total_variation()),
         features.network(args.network[0]),
     )
     params = jax.tree.map(jnp.asarray, _nested(arrays, "perception"))
@@ -174,9 +175,7 @@ def _jaxstyle(args: argparse.Namespace) -> Callable[[], float]:
     context = per_image.Context(params, targets, jax.tree.map(jnp.float32, WEIGHTS))
     name = args.optimizer[0]
     parameters = {"adam": "clipped", "lbfgs": "pixels"}[name]
-    solver = optimize.solver(
-        name, learning_rate=RATES[name], memory=MEMORY, parameters=parameters
-    )
+    solver = optimize.solver(name, learning_rate=RATES[name], memory=MEMORY, parameters=parameters)
     state = optimize.start(jnp.asarray(arrays["first"]), solver)
     del arrays
 
@@ -186,7 +185,8 @@ def _jaxstyle(args: argparse.Namespace) -> Callable[[], float]:
         return jax.jit(advance, donate_argnums=0).lower(state, context).compile()
 
     run = program(args.steps)
-    runtime.free_memory()  # as `experiments/paint_picture.py` does: gives back what compiling took
+    runtime.free_memory()  # gives back what compiling took
+    runtime.return_large_blocks()
 
     def call() -> float:
         nonlocal state

@@ -33,16 +33,16 @@ def _default() -> ml_collections.ConfigDict:
     config.seed = 0
 
     config.dream = ml_collections.ConfigDict()
-    config.dream.layers = ("relu4_3", "relu5_1")
-    config.dream.layer_weights = ()  # one a layer; () is alike
+    config.dream.layers = ("relu4_2", "relu5_1")
+    config.dream.layer_weights = (2.0, 1.0)  # one a layer; () is alike
     config.dream.channel = -1  # this one of every layer only; -1 is all
     config.dream.normalize = "scale_free"  # or google
-    config.dream.octaves = 5
-    config.dream.octave_scale = 1.4
+    config.dream.octaves = 4
+    config.dream.octave_scale = 1.5
     config.dream.steps = 12  # in each octave
     config.dream.step_size = 1 / 255  # mean absolute change of a step
     config.dream.jitter = 32  # pixels
-    config.dream.bands = 4  # of the gradient, made equally strong; 0 takes it as it is
+    config.dream.bands = 3  # of the gradient, made equally strong; 0 takes it as it is
     config.dream.tv = 0.0
 
     config.features = common.loss_network()
@@ -54,6 +54,7 @@ def _smoke(config: ml_collections.ConfigDict) -> None:
     config.margin = 2
     config.frames = 2
     config.dream.layers = ("relu3_1",)
+    config.dream.layer_weights = ()
     config.dream.octaves = 2
     config.dream.steps = 2
     config.dream.jitter = 4
@@ -62,17 +63,19 @@ def _smoke(config: ml_collections.ConfigDict) -> None:
 def _reference(config: ml_collections.ConfigDict) -> None:
     config.margin = 0
     config.dream.layers = ("relu5_1",)
+    config.dream.layer_weights = ()
     config.dream.normalize = "google"
     config.dream.octaves = 4
     config.dream.steps = 10
     config.dream.step_size = 1.5 / 255
     config.dream.bands = 0
-    config.features.name = "vgg16"
+    config.features.name = "vgg19"
 
 
 def _guided(config: ml_collections.ConfigDict) -> None:
     config.guide = "starry"
     config.dream.layers = ("relu3_3",)
+    config.dream.layer_weights = ()
 
 
 def _zoom(config: ml_collections.ConfigDict) -> None:

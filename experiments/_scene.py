@@ -37,6 +37,8 @@ def read(config: ml_collections.ConfigDict) -> tuple[images.Picture | None, scen
         original = images.read(scenes.picture_file(config.content))
         content = original.pixels
     styles = scenes.read_styles(config.style)
+    if config.style_weights and len(styles) == 1:
+        raise InputError("style_weights are for several styles, but there is one; set them to ().")
     masks = scenes.read_masks(config.masks, [content] * len(styles), "content")
     style_masks = scenes.read_masks(config.style_masks, styles, "style")
     styles = tuple(_recolored(style, content, config.color.style) for style in styles)
@@ -117,7 +119,7 @@ def finished(
         return pixels
     picture = jnp.asarray(pixels)
     if way == "style":
-        return np.asarray(colors.match_histograms(picture, jnp.asarray(scene.styles[0])))
+        return np.asarray(colors.recolor(picture, jnp.asarray(scene.styles[0]), "histogram"))
     return np.asarray(colors.recolor(picture, jnp.asarray(scene.content), way))
 
 

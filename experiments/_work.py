@@ -35,9 +35,9 @@ def perception(config: ml_collections.ConfigDict) -> Perception:
     return params, features.adjusted(network, pooling=config.pooling, padding=config.padding)
 
 
-def solver_of(config: ml_collections.ConfigDict) -> optimize.Solver:
-    """Return the solver of a config."""
-    return optimize.solver(**config.solver.to_dict(), steps=config.steps)
+def solver_of(config: ml_collections.ConfigDict, steps: int) -> optimize.Solver:
+    """Return the solver of a config, whose schedule is of `steps` steps."""
+    return optimize.solver(**config.solver.to_dict(), steps=steps)
 
 
 def chunk(config: ml_collections.ConfigDict) -> int:
@@ -46,7 +46,11 @@ def chunk(config: ml_collections.ConfigDict) -> int:
 
 
 def build(
-    config: ml_collections.ConfigDict, scene: scenes.Scene, loaded: Perception
+    config: ml_collections.ConfigDict,
+    scene: scenes.Scene,
+    loaded: Perception,
+    *,
+    steps: int | None = None,
 ) -> tuple[painter.Work, dict[str, float]]:
     """Return what to compute for a scene, and the weights of the terms.
 
@@ -54,16 +58,22 @@ def build(
       config: with `configs.common.per_image`'s keys.
       scene: in the size of the run.
       loaded: the loss network.
+      steps: that it will take, `config.steps` if not given.
     """
     weights = _objective(config, scene, config.seed)[1]
-    return build_many(config, scene, loaded)(weights), weights
+    return build_many(config, scene, loaded, steps=steps)(weights), weights
 
 
 def build_many(
-    config: ml_collections.ConfigDict, scene: scenes.Scene, loaded: Perception
+    config: ml_collections.ConfigDict,
+    scene: scenes.Scene,
+    loaded: Perception,
+    *,
+    steps: int | None = None,
 ) -> Callable[[Mapping[str, float]], painter.Work]:
     """Return a function from the weights of the terms to what to compute: one program for all."""
-    solver, network = solver_of(config), loaded[1]
+    steps, network = steps or config.steps, loaded[1]
+    solver = solver_of(config, steps)
     objective, _ = _objective(config, scene, config.seed)
     seen = features.adjusted(network, padding="circular") if config.seamless else network
     problem = _problem(config, objective, seen)
@@ -101,7 +111,7 @@ def build_many(
         )
 
     picture = jax.jit(lambda state: _cut(optimize.picture(state, solver), config.margin))
-    _check_memory(program(min(chunk(config), config.steps)), first.shape)
+    _check_memory(program(min(chunk(config), steps)), first.shape)
     return work_of
 
 

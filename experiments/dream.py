@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from jaxstyle import features, ops, runtime, trainer, workdir
+from jaxstyle import features, losses, ops, runtime, trainer, workdir
 from jaxstyle.io import images, scenes
 from jaxstyle.methods.deepdream import Recipe, dream_octave, octave_sizes, prepare_dream, zoom
 from jaxstyle.reporting.contact_sheet import contact_sheet
@@ -76,13 +76,18 @@ def prepare(config: ml_collections.ConfigDict, first: np.ndarray) -> Program:
     network = features.adjusted(
         network, pooling=config.features.pooling, padding=config.features.padding
     )
-    numbers = {key: settings.pop(key) for key in ("layer_weights", "step_size", "tv")}
-    for name, number in {"step_size": numbers["step_size"], "tv": numbers["tv"]}.items():
-        if not 0 <= number < math.inf:
-            raise InputError(f"{name} is {number}; give 0 or more.")
+    weights, numbers = settings.pop("layer_weights"), {}
+    for name in ("step_size", "tv"):
+        numbers[name] = settings.pop(name)
+        if not 0 <= numbers[name] < math.inf:
+            raise InputError(f"{name} is {numbers[name]}; give 0 or more.")
+    if weights:
+        losses.check_weights(dict(zip(settings["layers"], weights, strict=False)))
     channel = None if settings["channel"] < 0 else settings["channel"]
     recipe = Recipe(network, **settings | {"channel": channel, "guided": bool(config.guide)})
-    context = prepare_dream(params, recipe, guide=_guide(config), **numbers)
+    context = prepare_dream(
+        params, recipe, guide=_guide(config), weights=weights or None, **numbers
+    )
     base = ops.pad2d(jnp.asarray(first), config.margin, "reflect")
     sizes = octave_sizes(*base.shape[:2], recipe.octaves, recipe.octave_scale)
 

@@ -102,7 +102,7 @@ def cells_of(config: ml_collections.ConfigDict) -> list[Cell]:
     return [
         Cell(
             row,
-            f"{ratio:g}",
+            f"{ratio:.10g}",
             losses.layer_weights("content", (layer,), ratio * part.beta)
             | losses.layer_weights("style", styles, part.beta),
         )

@@ -49,8 +49,13 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
     original, scene = _scene.read(config)
     scales = plan(config, scene, folder.expanduser())
     loaded = _work.perception(config.features)
-    build = functools.cache(lambda index: _work.build(config, scales[index].scene, loaded))
-    build(len(scales) - 1)
+
+    @functools.cache
+    def build(index: int) -> tuple[painter.Work, dict[str, float]]:
+        scale = scales[index]
+        return _work.build(config, scale.scene, loaded, steps=scale.steps)
+
+    build(0), build(len(scales) - 1)
     with workdir.claim(folder, config.to_dict()) as claim:
         print(f"work folder: {claim.path} (the same command continues there)", flush=True)
         save = functools.partial(_save_iterate, config, claim.path, original, scene)
@@ -89,13 +94,13 @@ def _through(
 ) -> painter.Outcome:
     """Paint scale by scale, from the last that was begun."""
     begun = [index for index, scale in enumerate(scales) if scale.part.begun]
-    solver = _work.solver_of(config)
     outcome, state = None, None
     for index in range(begun[-1] if begun else 0, len(scales)):
         scale = scales[index]
         work, weights = build(index)
         if state is not None:
             height, width = scale.scene.content.shape[:2]
+            solver = _work.solver_of(config, scale.steps)
             moved = optimize.rescaled(state, (height, width), solver, margin=config.margin)
             work = painter.begun_at(work, moved)
         if len(scales) > 1:

@@ -21,12 +21,15 @@ import os
 import pathlib
 import re
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import psutil
 
 # M_MMAP_MAX, M_TRIM_THRESHOLD and M_ARENA_MAX of glibc's <malloc.h>.
 _MALLOPT = ((-4, 0), (-1, 2**31 - 1), (-8, 1))
+# M_MMAP_THRESHOLD, the largest that glibc takes, and M_MMAP_MAX, its default.
+_MALLOPT_LARGE = ((-3, 2**25), (-4, 65536))
 
 _CONTROL_GROUP = pathlib.Path("/sys/fs/cgroup")
 
@@ -68,13 +71,34 @@ def keep_freed_memory() -> bool:
     Returns:
       Whether the allocator took all three settings (False where there is no glibc).
     """
+    return _mallopt(_MALLOPT)
+
+
+def return_large_blocks() -> bool:
+    """From now on give blocks of 32 MB and more back when they are freed; keep only smaller ones.
+
+    For programs of many steps: what a program works in is then one block a call, and faulting its
+    pages in takes 1-3% of twenty steps' time. Kept, it becomes a hole between smaller blocks
+    sooner or later, the next call does not fit in, and the process holds two of it.
+
+    Returns:
+      Whether the allocator took both settings (False where there is no glibc, and where
+      `JAXSTYLE_ALLOCATOR=0` leaves it alone).
+
+    Example:
+      >>> in_force = return_large_blocks()
+    """
+    return _wanted("JAXSTYLE_ALLOCATOR") and _mallopt(_MALLOPT_LARGE)
+
+
+def _mallopt(settings: Iterable[tuple[int, int]]) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # musl and others
         return False
-    return all(mallopt(name, value) == 1 for name, value in _MALLOPT)
+    return all(mallopt(name, value) == 1 for name, value in settings)
 
 
 def choose_cpu_convolutions() -> bool:

@@ -141,6 +141,34 @@ print(json.dumps([on, faults()]))
     assert kept < 0.1 * returned
 
 
+def test_large_blocks_are_given_back_where_that_is_wished(monkeypatch):
+    libc = _Libc()
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: libc)
+    assert runtime.return_large_blocks()
+    # <malloc.h>: M_MMAP_THRESHOLD, M_MMAP_MAX
+    assert libc.calls == [(-3, 33554432), (-4, 65536)]
+    monkeypatch.setenv("JAXSTYLE_ALLOCATOR", "0")
+    assert not runtime.return_large_blocks() and len(libc.calls) == 2
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+def test_a_large_block_does_not_stay_with_the_process(repository):
+    code = """
+import psutil
+from jaxstyle import runtime
+on = runtime.keep_freed_memory() and (not WANTED or runtime.return_large_blocks())
+block, above = bytearray(b"x") * 200_000_000, bytearray(b"x") * 100_000  # nothing to trim
+del block
+print(json.dumps([on, psutil.Process().memory_info().rss]))
+"""
+    on, returned = _run(code.replace("WANTED", "True"), repository)
+    if not on:
+        pytest.skip("this C library has no such settings")
+    _, kept = _run(code.replace("WANTED", "False"), repository)
+    assert returned < kept - 150e6
+
+
 # --- Convolutions ---
 
 

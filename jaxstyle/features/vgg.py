@@ -55,6 +55,7 @@ def preprocess(image: Array, convention: Convention) -> Array:
       InputError: for an image without three channels, or of whole numbers.
 
     Example:
+      >>> from jaxstyle.features.table import CAFFE
       >>> preprocess(jnp.zeros((1, 1, 3)), CAFFE)[0, 0].tolist()[0]  # blue first
       -103.93900299072266
     """
@@ -110,11 +111,13 @@ def features(
       pooling: 'max' or 'average' instead of the network's own.
       padding: 'zero', 'reflect' or 'replicate' instead of the network's own.
       dtype: 'float32' or 'bfloat16', what the network computes with and the maps are of; without
-        it, the image's. bfloat16 halves the memory of the maps and has 3 digits: maps are within 2%
-        of float32's, relative to their root mean square. A GPU or TPU computes faster with it, a
-        CPU does not.
+        it, the image's. Maps in bfloat16 are within 2% of float32's (root mean square, relative),
+        gradients within 15%, because pools choose otherwise where entries are nearly equal. A GPU
+        or TPU is faster with it and needs half the memory; a CPU is not, and needs little less.
       remat: whether to keep only what is asked for and the input of each block, and to compute the
-        rest again for the gradient: a third more time, results to the same rounding.
+        rest again for the gradient: up to a third more time, the same results. XLA for a CPU
+        does not keep to the order and needs as much memory as before; there, and wherever one block
+        is too much, see `features_in_strips`.
 
     Returns:
       The feature maps `[..., h', w', c]` by layer name, in the order asked for.

@@ -1,6 +1,5 @@
 """Weighting: from a handful of numbers in a config to the weighted sum of named terms."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxstyle.types import Array, InputError, unknown_choice
+
+_LARGEST = 1e38  # float32 ends at 3.4e38
 
 
 def weigh(terms: Mapping[str, Array], weights: Mapping[str, Array | float]) -> Array:
@@ -71,9 +72,11 @@ def check_weights(weights: Mapping[str, float]) -> None:
     Example:
       >>> check_weights({"content/relu4_1": 1.0, "tv": 0.0})
     """
-    wrong = [name for name, weight in weights.items() if not 0 <= weight < math.inf]
+    wrong = [name for name, weight in weights.items() if not 0 <= weight <= _LARGEST]
     if wrong:
-        raise InputError(f"the weight of {wrong[0]} is {weights[wrong[0]]}; weights are 0 or more.")
+        raise InputError(
+            f"the weight of {wrong[0]} is {weights[wrong[0]]}; weights are 0 or more, up to 1e38."
+        )
     if not any(weights.values()):
         raise InputError("all weights are 0; give content or style one.")
 

@@ -191,7 +191,8 @@ def _proposal(
         gradient, state.solver, state.numbers, accept=fine & (state.status == RUNNING), **search
     )
     moved = parameterization(solver.parameters).project(optax.apply_updates(state.numbers, updates))
-    return fine, value, moved, after
+    # A step may overflow where loss and gradient did not.
+    return fine & jnp.all(jnp.isfinite(moved)), value, moved, after
 
 
 def _averaged(average: Array, image: Array, decay: float) -> Array:

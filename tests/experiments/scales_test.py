@@ -24,10 +24,10 @@ def quick(perceive):
     jax.config.update("jax_disable_most_optimizations", True)
     kept, build = {}, _work.build
 
-    def build_once(config, scene, loaded):
+    def build_once(config, scene, loaded, *, steps):
         size = scene.content.shape
         if size not in kept:
-            kept[size] = build(config, scene, loaded)
+            kept[size] = build(config, scene, loaded, steps=steps)
         return kept[size]
 
     with pytest.MonkeyPatch.context() as patch, ops.formulation("plain"):

@@ -53,6 +53,21 @@ def test_the_algebra_is_exact(k):
     np.testing.assert_allclose(to_output @ values @ to_output.T, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("k", [2, 3, 4, 5])
+def test_a_flipped_kernel_has_the_same_values_elsewhere(k):
+    """With `mirrored`, the kernel's own values make the correlation with the flipped one."""
+    from_tile, to_output = winograd.mirrored(k)
+    from_kernel = winograd.matrices(k)[1]
+    rng = np.random.default_rng(k)
+    x, kernel = rng.normal(size=(6, 6)), rng.normal(size=(k, k))
+    side, flipped = 7 - k, kernel[::-1, ::-1]
+    expected = sum(
+        flipped[i, j] * x[i : i + side, j : j + side] for i in range(k) for j in range(k)
+    )
+    values = (from_kernel @ kernel @ from_kernel.T) * (from_tile @ x @ from_tile.T)
+    np.testing.assert_allclose(to_output @ values @ to_output.T, expected, rtol=0, atol=1e-12)
+
+
 @pytest.fixture(autouse=True)
 def _from_64_channels(monkeypatch):
     """It pays from 256 channels on; 64 of them test the same code in less time."""

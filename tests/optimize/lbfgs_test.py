@@ -72,6 +72,35 @@ def test_pairs_of_negative_curvature_are_left_out():
     assert int(state.kept) == 1
 
 
+def test_the_memory_goes_round():
+    """After many more pairs than there are places, the last ones in any rotation are the ones."""
+    optimizer = scale_by_lbfgs(4)
+    update = jax.jit(optimizer.update)
+    x, pairs = RNG.normal(size=SIZE), []
+    state = optimizer.init(jnp.float32(x))
+    for k in range(11):
+        gradient = HESSIAN @ x
+        direction, state = update(jnp.float32(gradient), state, jnp.float32(x))
+        expected = two_loops(gradient, pairs[-4:])
+        np.testing.assert_allclose(direction, expected, rtol=2e-3, atol=2e-4)
+        assert int(state.kept) == k
+        step = RNG.normal(size=SIZE)
+        pairs.append((step, HESSIAN @ step))
+        x = x + step
+
+
+def test_what_is_not_accepted_leaves_no_trace():
+    optimizer = scale_by_lbfgs(3)
+    update = jax.jit(optimizer.update)
+    x = jnp.float32(RNG.normal(size=SIZE))
+    state = optimizer.init(x)
+    for k in range(5):
+        _, state = update(jnp.float32(HESSIAN) @ (x + k), state, x + k)
+    for gradient in (jnp.ones(SIZE), jnp.full(SIZE, jnp.nan)):
+        _, same = update(gradient, state, x + 9, accept=jnp.asarray(False))
+        jax.tree.map(np.testing.assert_array_equal, state, same)
+
+
 def test_a_point_without_gradient_is_kept():
     optimizer = scale_by_lbfgs(2)
     x = jnp.ones(4)

@@ -184,6 +184,15 @@ def test_one_compilation_serves_every_chunk():
     assert go._cache_size() == 1
 
 
+def test_a_program_needs_no_second_memory_of_lbfgs():
+    solver = optimize.solver("lbfgs", memory=30, parameters="pixels")
+    image = jnp.full((32, 32, 3), 0.5)
+    state, context = optimize.start(image, solver), (image, image)
+    go = functools.partial(optimize.advance, loss=bowl, solver=solver, steps=3)
+    needed = jax.jit(go, donate_argnums=0).lower(state, context).compile().memory_analysis()
+    assert needed.temp_size_in_bytes < 20 * image.nbytes  # its tables are 60 pictures
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
