@@ -111,6 +111,7 @@ def build_many(
         )
 
     picture = jax.jit(lambda state: _cut(optimize.picture(state, solver), config.margin))
+    runtime.return_large_blocks()  # of what one program works in, the next finds a place
     _check_memory(program(min(chunk(config), steps)), first.shape)
     return work_of
 

@@ -21,7 +21,14 @@ import numpy as np
 
 from jaxstyle import features, losses, ops, runtime, trainer, workdir
 from jaxstyle.io import images, scenes
-from jaxstyle.methods.deepdream import Recipe, dream_octave, octave_sizes, prepare_dream, zoom
+from jaxstyle.methods.deepdream import (
+    Recipe,
+    dream_octave,
+    octave_sizes,
+    prepare_dream,
+    with_colors_of,
+    zoom,
+)
 from jaxstyle.reporting.contact_sheet import contact_sheet
 from jaxstyle.reporting.metrics_file import MetricsFile
 from jaxstyle.reporting.progress import Progress
@@ -64,6 +71,8 @@ def picture_of(config: ml_collections.ConfigDict) -> tuple[images.Picture, np.nd
     longer = max(original.pixels.shape) if size == "original" else int(size)
     if not 0 <= config.margin < 1024:
         raise InputError(f"margin is {config.margin}; choose 0 to 1023 pixels.")
+    if not 0 <= config.keep_colors <= 1:
+        raise InputError(f"keep_colors is {config.keep_colors}; choose 0 to 1.")
     zoom(jnp.zeros((1, 1, 3)), config.zoom)
     return original, images.resize_longer(original.pixels, longer)
 
@@ -89,7 +98,7 @@ def prepare(config: ml_collections.ConfigDict, first: np.ndarray) -> Program:
         params, recipe, guide=_guide(config), weights=weights or None, **numbers
     )
     base = ops.pad2d(jnp.asarray(first), config.margin, "reflect")
-    sizes = octave_sizes(*base.shape[:2], recipe.octaves, recipe.octave_scale)
+    sizes = octave_sizes(base.shape[0], base.shape[1], recipe.octaves, recipe.octave_scale)
 
     @functools.cache
     def compiled(octave: int) -> jax.stages.Compiled:
@@ -149,7 +158,7 @@ def _dream(
             bar.advance(done)
             metrics.append(done, values)
             bar.metrics(done, values)
-            _save(config, folder, done, np.asarray(before), original)
+            _save(config, folder, done, np.asarray(before), original, first)
             before = before if done % octaves else None
     if stop.signal is None:
         return 0
@@ -189,12 +198,14 @@ def _save(
     done: int,
     picture: np.ndarray,
     original: images.Picture,
+    first: np.ndarray,
 ) -> None:
     """Write what there is after an octave."""
     frame, octave = divmod(done - 1, config.dream.octaves)
     later = config.dream.octaves - 1 - octave
     margin = math.floor(config.margin * config.dream.octave_scale**-later + 0.5)
-    pixels = picture[margin : len(picture) - margin, margin : picture.shape[1] - margin]
+    inner = picture[margin : len(picture) - margin, margin : picture.shape[1] - margin]
+    pixels = np.asarray(with_colors_of(first, inner, config.keep_colors))
     images.write(folder / "octaves" / f"{octave + 1}.png", pixels)
     if later:
         draft = folder / ".octave.npz"  # replaced whole: a kill leaves one or the other

@@ -94,6 +94,7 @@ def deepdream(
     jitter: int = 32,
     bands: int = 4,
     tv_weight: float | Array = 0.0,
+    keep_colors: float | Array = 0.0,
     seed: int | Array = 0,
 ) -> Dream:
     """Dream: strengthen whatever layers of a network see in a picture.
@@ -120,6 +121,7 @@ def deepdream(
       bands: bands of the gradient, an octave wide each, that are made equally strong, so that
         coarse changes are not drowned in fine ones; 0 takes the gradient as it is.
       tv_weight: of the total variation, beside layers that sum to 1.
+      keep_colors: see `with_colors_of`; dreams are garish where it is 0.
       seed: of the jitter.
 
     Returns:
@@ -161,12 +163,15 @@ def deepdream(
     )
     pictures: list[Array] = []
     history = []
-    for octave, _ in enumerate(octave_sizes(*image.shape[-3:-1], octaves, octave_scale)):
+    for octave, _ in enumerate(
+        octave_sizes(image.shape[-3], image.shape[-2], octaves, octave_scale)
+    ):
         before = pictures[-1] if pictures else None
         picture, values = dream_octave(image, before, context, seed, recipe=recipe, octave=octave)
         pictures.append(picture)
         history.append(values)
-    return Dream(pictures[-1], tuple(pictures), jnp.stack(history))
+    finished = tuple(with_colors_of(image, picture, keep_colors) for picture in pictures)
+    return Dream(finished[-1], finished, jnp.stack(history))
 
 
 def octave_sizes(
@@ -238,6 +243,8 @@ def prepare_dream(
     ):
         if number < least:
             raise InputError(f"{name} is {number}; at least {least} is needed.")
+    if recipe.guided != (guide is not None):
+        raise InputError("a guided recipe and a guide go together; give both or neither.")
     if recipe.guided and recipe.channel is not None:
         raise InputError("a guide and a channel were given; a guided dream takes all channels.")
     shares = jnp.ones(len(recipe.layers)) if weights is None else jnp.asarray(weights, jnp.float32)
@@ -247,7 +254,7 @@ def prepare_dream(
             "one for each."
         )
     targets: losses.Targets = {}
-    if recipe.guided:
+    if guide is not None:
         maps = features.features(params, guide, recipe.layers, network=recipe.network)
         targets = _objective(recipe).prepare({"guide": maps})
     return Context(params, targets, shares / jnp.sum(shares), *map(jnp.float32, (tv, step_size)))
@@ -279,7 +286,7 @@ def dream_octave(
     Raises:
       InputError: as `deepdream`.
     """
-    sizes = octave_sizes(*image.shape[-3:-1], recipe.octaves, recipe.octave_scale)
+    sizes = octave_sizes(image.shape[-3], image.shape[-2], recipe.octaves, recipe.octave_scale)
     base = images.resize(image, sizes[octave])
     picture = base
     if before is not None:
@@ -330,6 +337,28 @@ def _balanced(gradient: Array, bands: int) -> Array:
         rest = coarser
     scaled = [p / jnp.maximum(jnp.sqrt(jnp.mean(p * p)), _TINY) for p in (*parts, rest)]
     return functools.reduce(jnp.add, scaled)
+
+
+@jax.jit
+def with_colors_of(original: Array, picture: Array, share: float | Array) -> Array:
+    """Give a dream back some of the colors of what it is a dream of.
+
+    Args:
+      original: `[h, w, 3]`, sRGB in [0, 1], of any size.
+      picture: `[h', w', 3]`, sRGB in [0, 1].
+      share: 0 changes nothing; 1 gives the mean and the covariance of the original's colors
+        (`images.match_colors`).
+
+    Returns:
+      `[h', w', 3]`, sRGB in [0, 1].
+
+    Example:
+      >>> gray, red = jnp.full((4, 4, 3), 0.5), jnp.zeros((4, 4, 3)).at[..., 0].set(1.0)
+      >>> [round(v, 2) for v in with_colors_of(gray, red, 0.5)[0, 0].tolist()]
+      [0.75, 0.25, 0.25]
+    """
+    matched = jnp.clip(images.match_colors(picture, original, mode="symmetric"), 0.0, 1.0)
+    return picture + share * (matched - picture)
 
 
 def zoom(image: Array, scale: float) -> Array:

@@ -18,6 +18,7 @@ from jaxstyle.methods.deepdream import (
     dream_octave,
     octave_sizes,
     prepare_dream,
+    with_colors_of,
     zoom,
 )
 from jaxstyle.types import InputError
@@ -220,6 +221,21 @@ def test_total_variation_smooths():
     assert np.abs(np.diff(smooth, axis=1)).mean() < 0.8 * np.abs(np.diff(rough, axis=1)).mean()
 
 
+def test_colors_are_kept_by_shares():
+    """At 1 the mean and the covariance of all pixels are those of the picture."""
+    garish = jnp.clip(IMAGE * jnp.array([[[1.4, 0.7, 0.6]]]), 0, 1)
+    np.testing.assert_array_equal(with_colors_of(IMAGE, garish, 0.0), garish)
+    back = with_colors_of(IMAGE, garish, 1.0)
+    ours, theirs = (np.float64(x).reshape(-1, 3) for x in (back, IMAGE))
+    np.testing.assert_allclose(ours.mean(axis=0), theirs.mean(axis=0), atol=0.01)
+    np.testing.assert_allclose(np.cov(ours.T), np.cov(theirs.T), atol=0.003)
+    half = with_colors_of(IMAGE, garish, 0.5)
+    np.testing.assert_allclose(half, (garish + back) / 2, atol=1e-6)
+    kept, free = (dream(IMAGE, steps=8, keep_colors=share) for share in (1.0, 0.0))
+    expected = with_colors_of(IMAGE, free.image, 1.0)
+    np.testing.assert_allclose(kept.image, expected, atol=1e-5)
+
+
 # Transformations.
 
 
@@ -309,6 +325,13 @@ def test_what_is_wrong_is_said(change, sentence):
     with pytest.raises(InputError) as caught:
         dream(**given)
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("guided", [True, False])
+def test_a_guided_recipe_has_a_guide(guided):
+    recipe = Recipe(NETWORK, ("relu1_1",), guided=guided)
+    with pytest.raises(InputError, match="give both or neither"):
+        prepare_dream(PARAMS, recipe, guide=None if guided else IMAGE)
 
 
 @pytest.mark.parametrize("scale", [0.9, float("nan"), float("inf")])
