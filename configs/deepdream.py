@@ -5,9 +5,9 @@
 Mordvintsev, Olah, Tyka, Inceptionism: Going Deeper into Neural Networks, 2015, and the notebook
 released with it (google/deepdream).
 
-Default: 512 px, 4 octaves of 12 steps with the embedded network; 15 seconds and 0.8 GB on two CPU
-cores, 9 seconds once the programs are compiled. 1024 px with 6 octaves of 16 steps take under a
-minute and 1.4 GB. Expect eyes, beaks and snouts in rows wherever the photograph has an edge, small
+Default: 512 px, 4 octaves of 12 steps with the embedded network; 9 seconds and 0.7 GB on two CPU
+cores once the programs are compiled, which takes the first run another 18 seconds of processor
+time. 1024 px with 6 octaves of 16 steps take 84 seconds of processor time and 1.4 GB. Expect eyes, beaks and snouts in rows wherever the photograph has an edge, small
 ones within large ones, in strong but not garish colors; flat areas get ripples.
 
 Variants (`configs/deepdream.py:NAME`):
@@ -16,7 +16,7 @@ Variants (`configs/deepdream.py:NAME`):
 * `reference`: the notebook's numbers.
 * `guided`: the features of a painting instead of the photograph's own; 18 seconds. Expect its
   colors and strokes along the photograph's shapes.
-* `zoom`: 60 frames of 384 px, each dreamt of the middle of the one before; 3 to 4 seconds a frame.
+* `zoom`: 60 frames of 384 px, each dreamt of the middle of the one before; about 3 seconds a frame.
 
 | | default | reference | the notebook |
 |---|---|---|---|

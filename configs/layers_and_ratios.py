@@ -7,7 +7,7 @@ content layers: rows are the layers the content is taken from, columns the ratio
 photograph to stand out more to the right, and from shallow layers in every edge while deep ones keep its shapes alone. The work
 folder has `grid.png` and a folder for each cell.
 
-Default: 224 px, 150 steps of L-BFGS for each of 16 cells with the embedded network, @@TIME@@ on two CPU cores.
+Default: 224 px, 150 steps of L-BFGS for each of 16 cells with the embedded network, at most 6 minutes and 1 GB on two CPU cores.
 
 Variants (`configs/layers_and_ratios.py:NAME`):
 

@@ -7,7 +7,7 @@ of 3x3 positions of relu3_1 and relu4_1 are each drawn to the most similar one o
 painting are taken as they are, so it works best where the two pictures show alike things: a portrait for a portrait.
 
 Default: 384 px in 2 scales, 100 steps each, patches 2 positions apart, the painting's histogram at last, with the embedded
-network, @@TIME@@ on two CPU cores.
+network, 34 seconds and 1.0 GB on two CPU cores.
 
 Variants (`configs/mrf.py:NAME`):
 

@@ -17,7 +17,7 @@ anything is painted, the painting gets the photograph's colors. The same keys wo
 | `luminance` | the content's colors under its own brightness |
 | `match`, `histogram` | the content's mean and covariance, and its histograms |
 
-Default: `symmetric`, 512 px, 300 steps of L-BFGS with the embedded network, @@TIME@@ on two CPU cores.
+Default: `symmetric`, 512 px, 300 steps of L-BFGS with the embedded network, 78 seconds and 0.95 GB on two CPU cores.
 
 Variants (`configs/preserve_color.py:NAME`):
 

@@ -7,7 +7,7 @@ from the feature maps of one layer, relu1 to relu5; its second one the painting 
 relu2_1, and so on. Expect the content nearly unchanged from the first layers and its arrangement alone from the last, and the style
 as speckles from the first and as whole strokes and shapes from all. The work folder has `grid.png` and a folder for each cell.
 
-Default: 224 px, 200 steps of L-BFGS for each of ten cells with the embedded network, @@TIME@@ on two CPU cores.
+Default: 224 px, 200 steps of L-BFGS for each of ten cells with the embedded network, 127 seconds and 0.65 GB on two CPU cores.
 
 Variants (`configs/reconstruct.py:NAME`):
 

