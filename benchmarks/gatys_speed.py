@@ -41,7 +41,7 @@ WEIGHTS = {"tv": 1.0, "content/relu4_2": 0.15, **{f"style/{layer}": 1.0 for laye
 RATES = {"adam": 0.02, "lbfgs": 1.0}
 MEMORY = 20
 # Steps in a call, and rounds. (`experiments/paint_picture.py` takes 20 a call.)
-STEPS = {("embedded", 256): (20, 5), ("embedded", 512): (6, 5), ("vgg19", 256): (6, 5)}
+STEPS = {("embedded", 256): (20, 5), ("embedded", 512): (10, 5), ("vgg19", 256): (6, 5)}
 LARGEST = (4, 3)
 
 

@@ -7,8 +7,9 @@ released with it (google/deepdream).
 
 Default: 512 px, 4 octaves of 12 steps with the embedded network; 9 seconds and 0.7 GB on two CPU
 cores once the programs are compiled, which takes the first run another 18 seconds of processor
-time. 1024 px with 6 octaves of 16 steps take 84 seconds of processor time and 1.4 GB. Expect eyes, beaks and snouts in rows wherever the photograph has an edge, small
-ones within large ones, in strong but not garish colors; flat areas get ripples.
+time. 1024 px with 6 octaves of 16 steps take 84 seconds of processor time and 1.4 GB. Expect eyes,
+beaks and snouts in rows wherever the photograph has an edge, small ones within large ones, in
+strong but not garish colors; flat areas get ripples.
 
 Variants (`configs/deepdream.py:NAME`):
 
