@@ -80,9 +80,7 @@ def _program(network, name: str, rate: float, steps: int):
 
     @jax.jit
     def run(params, photo, painting):
-        targets = per_image.prepare(
-            problem, params, {"content": photo, "style": painting}
-        )
+        targets = per_image.prepare(problem, params, {"content": photo, "style": painting})
         context = per_image.Context(params, targets, WEIGHTS)
         loss = functools.partial(per_image.loss, problem=problem)
         begun = optimize.start(photo, solver)

@@ -67,16 +67,15 @@ def check_weights(weights: Mapping[str, float]) -> None:
       weights: number by term; not traced.
 
     Raises:
-      InputError: naming one that is negative or not finite, or when all are 0.
+      InputError: naming one that is negative, not finite or above 1e38, or when all are 0.
 
     Example:
       >>> check_weights({"content/relu4_1": 1.0, "tv": 0.0})
     """
     wrong = [name for name, weight in weights.items() if not 0 <= weight <= _LARGEST]
     if wrong:
-        raise InputError(
-            f"the weight of {wrong[0]} is {weights[wrong[0]]}; weights are 0 or more, up to 1e38."
-        )
+        allowed = "at most 1e38" if weights[wrong[0]] > _LARGEST else "0 or more"
+        raise InputError(f"the weight of {wrong[0]} is {weights[wrong[0]]}; weights are {allowed}.")
     if not any(weights.values()):
         raise InputError("all weights are 0; give content or style one.")
 

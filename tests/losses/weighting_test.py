@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstyle.losses import layer_weights, weigh
+from jaxstyle.losses import check_weights, layer_weights, weigh
 from jaxstyle.types import InputError
 
 TERMS = {"content/relu4_1": jnp.array([1.0, 2.0]), "tv": jnp.array([10.0, 20.0])}
@@ -105,3 +105,18 @@ def test_traced_weight_is_shared():
 def test_shares_that_do_not_match_are_refused(layers, shares, message):
     with pytest.raises(InputError, match=message):
         layer_weights("style", layers, 1.0, shares)
+
+
+@pytest.mark.parametrize(
+    ("weight", "sentence"),
+    [
+        (-1.0, "the weight of tv is -1.0; weights are 0 or more."),
+        (float("nan"), "weights are 0 or more."),
+        (1e39, "the weight of tv is 1e+39; weights are at most 1e38."),
+        (float("inf"), "weights are at most 1e38."),
+    ],
+)
+def test_weights_that_nobody_can_mean(weight, sentence):
+    with pytest.raises(InputError) as caught:
+        check_weights({"content/relu1_1": 1.0, "tv": weight})
+    assert sentence in str(caught.value)
