@@ -3,11 +3,17 @@
 `--config FILE:VARIANT` chooses a variant, `--config.KEY=VALUE` changes a value. The same command
 with the same work folder continues where it stopped. Without `--workdir` the folder's name is made
 from the config's name and its changed values, so the same command finds the same folder.
+
+`--sweep KEY=VALUES` runs it at many settings, and may be given several times: every combination is
+computed, in one program where that is possible. VALUES are 1,10,100 or 0..3 or 1e-2..1e2:5log;
+'a=1,2;b=3,4' go together. `--sweep NAME` takes `sweep_NAME()` of the config, 'default' `sweep()`.
+`--sweep_dry_run` only tells what would be done.
 """
 
 import hashlib
-import importlib
+import importlib.util
 import json
+import os
 import pathlib
 import sys
 
@@ -23,6 +29,15 @@ from jaxstyle.types import InputError, unknown_choice  # noqa: E402
 _ROOT = pathlib.Path(__file__).resolve().parent
 _CONFIG = config_flags.DEFINE_config_file("config", None, "recipe, e.g. configs/starry_fast.py")
 _WORKDIR = flags.DEFINE_string("workdir", "", "folder of the run; empty: one under runs/")
+_SWEEP = flags.DEFINE_multi_string("sweep", [], "KEY=VALUES, or the name of a sweep of the config")
+_DRY_RUN = flags.DEFINE_bool("sweep_dry_run", False, "tell cells, groups, memory, compilations")
+_LANES = flags.DEFINE_integer("sweep_lanes", 0, "cells in one program at most; 0: the best")
+_FORM = flags.DEFINE_string("sweep_form", "", "of lanes: vmap, map or loop; empty: the faster one")
+_EXECUTOR = flags.DEFINE_string("executor", "local", "of a sweep: local or ray")
+_SHARD = flags.DEFINE_string("shard", "", "of a sweep: I/N, share I of N counted from 0")
+_RAY_ADDRESS = flags.DEFINE_string("ray_address", "", "auto or HOST:PORT; empty: this machine only")
+_RAY_CPUS = flags.DEFINE_float("ray_cpus", 1.0, "that one launch takes of its machine")
+_RAY_GPUS = flags.DEFINE_float("ray_gpus", 0.0, "that one launch takes of its machine")
 
 
 def main(argv: list[str]) -> int:
@@ -84,14 +99,58 @@ def _run(rest: list[str]) -> int:
     names = sorted(path.stem for path in (_ROOT / "experiments").glob("[!_]*.py"))
     if config.get("experiment") not in names:
         raise unknown_choice("experiment", str(config.get("experiment")), names)
+    where = _WORKDIR.value or _default_workdir(config)
+    if _SWEEP.value:
+        return _run_sweep(config, given, where)
+    for name in ("sweep_dry_run", "sweep_lanes", "sweep_form", "executor", "shard"):
+        if flags.FLAGS[name].present:
+            raise InputError(f"--{name} is for sweeps; add e.g. --sweep seed=0..3.")
     experiment = importlib.import_module(f"experiments.{config.experiment}")
-    return experiment.run(config, pathlib.Path(_WORKDIR.value or _default_workdir(config)))
+    return experiment.run(config, pathlib.Path(where))
+
+
+def _run_sweep(config, given: str, where: str) -> int:
+    if _EXECUTOR.value == "ray" and _RAY_GPUS.value:  # the workers' GPUs are not ours to take
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    sweep, planning = map(importlib.import_module, ("experiments.sweep", "experiments._planning"))
+    texts = tuple(_SWEEP.value)
+    request = planning.Request(
+        texts=texts,
+        named={text: _named_sweep(given, text) for text in texts if "=" not in text},
+        dry_run=_DRY_RUN.value,
+        lanes=_LANES.value,
+        form=_FORM.value,
+        executor=_EXECUTOR.value,
+        shard=_SHARD.value,
+        ray_address=_RAY_ADDRESS.value,
+        ray_cpus=_RAY_CPUS.value,
+        ray_gpus=_RAY_GPUS.value,
+    )
+    return sweep.run(config, where, request)
+
+
+def _named_sweep(given: str, name: str) -> list:
+    """Return what the function of a config's file returns, e.g. `sweep_ratio_by_layer()`."""
+    path = given.partition(":")[0]
+    spec = importlib.util.spec_from_file_location("config_of_sweep", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"the config '{path}' is no Python file, so it has no named sweeps.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    functions = {"default" if n == "sweep" else n.removeprefix("sweep_"): n for n in vars(module)}
+    names = [n for n, function in functions.items() if function.startswith("sweep")]
+    if name not in names:
+        if not names:
+            raise InputError(f"'{name}' is not KEY=VALUES, and {path} has no named sweeps.")
+        raise unknown_choice("sweep", name, names)
+    return list(getattr(module, functions[name])())
 
 
 def _default_workdir(config) -> str:
     path, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
-    text = json.dumps(config.to_dict(), sort_keys=True)
-    name = "-".join(filter(None, [pathlib.Path(path).stem, variant]))
+    asked = [_SWEEP.value, _LANES.value, _FORM.value] if _SWEEP.value else []
+    text = json.dumps([config.to_dict(), *asked] if asked else config.to_dict(), sort_keys=True)
+    name = "-".join(filter(None, [pathlib.Path(path).stem, variant, "sweep" if asked else ""]))
     return f"runs/{name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 

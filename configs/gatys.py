@@ -10,6 +10,9 @@ and 0.95 GB on two CPU cores. Expect the painting's palette and strokes everywhe
 shapes still readable. With VGG-19 (`--config.features.name=vgg19`) strokes are finer and everything
 takes about ten times as long.
 
+Sweeps (`--sweep NAME`, or any keys): `default`, strength of the style by where it begins;
+`ratio_by_layer`, the layer of the content by its weight; `layers`, sets of style layers by seed.
+
 Variants (`configs/gatys.py:NAME`):
 
 * `smoke`: a tiny picture and a few steps, seconds.
@@ -32,6 +35,9 @@ Variants (`configs/gatys.py:NAME`):
 The papers' weights are for VGG's Caffe input of 0 to 255; features are of that range here too.
 """  # noqa: E501
 
+import itertools
+from typing import Any
+
 import ml_collections
 
 from configs import common
@@ -41,6 +47,32 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Return the recipe, or one of its variants."""
     variants = {"smoke": common.tiny, "paper": _paper, "reference": _reference}
     return common.variant_of(common.per_image(), arg, variants | {"jcjohnson": _jcjohnson})
+
+
+def sweep() -> list[dict[str, Any]]:
+    """Return the strength of the style by where the picture begins."""
+    strengths, starts = (0.5, 1.5, 5.0, 15.0), ("content", "noise", "style")
+    return [
+        {"start": start, "objective.beta": beta}
+        for start, beta in itertools.product(starts, strengths)
+    ]
+
+
+def sweep_ratio_by_layer() -> list[dict[str, Any]]:
+    """Return layers of the content by its weight."""
+    layers, alphas = ("relu1_2", "relu2_2", "relu3_2", "relu4_2"), (0.015, 0.05, 0.15, 0.5)
+    return [
+        {"objective.content_layers": (layer,), "objective.alpha": alpha}
+        for layer, alpha in itertools.product(layers, alphas)
+    ]
+
+
+def sweep_layers() -> list[dict[str, Any]]:
+    """Return growing sets of style layers by seed, from noise."""
+    return [
+        {"objective.style_layers": common.STYLE_LAYERS[:count], "start": "noise", "seed": seed}
+        for count, seed in itertools.product(range(1, 6), range(2))
+    ]
 
 
 def _paper(config: ml_collections.ConfigDict) -> None:

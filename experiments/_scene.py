@@ -1,13 +1,15 @@
 """From a config to the pictures of a per-image run, in the size and the colors that it paints."""
 
+import json
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from jaxstyle import images as colors
+from jaxstyle import optimize, painter, workdir
 from jaxstyle.io import images, scenes
 from jaxstyle.methods import per_image
 from jaxstyle.types import InputError, unknown_choice
@@ -18,6 +20,20 @@ _SEAMLESS = 16  # what the sides of a tile are multiples of: four pools
 
 STYLE_COLORS = ("", "cholesky", "pca", "symmetric", "histogram", "luminance")
 RESULT_COLORS = ("", *colors.RECOLORINGS, "style")
+
+
+class Scale(NamedTuple):
+    """One of the sizes that a picture is painted in.
+
+    Attributes:
+      scene: in this size.
+      steps: of this size.
+      part: where it is in the run.
+    """
+
+    scene: scenes.Scene
+    steps: int
+    part: painter.Part
 
 
 def read(config: ml_collections.ConfigDict) -> tuple[images.Picture | None, scenes.Scene]:
@@ -87,6 +103,25 @@ def sized(config: ml_collections.ConfigDict, scene: scenes.Scene, longer: int) -
     return small
 
 
+def plan(
+    config: ml_collections.ConfigDict, scene: scenes.Scene, folder: pathlib.Path
+) -> list[Scale]:
+    """Return the sizes of a run, the last that of the picture, with their steps."""
+    last = longest(config, scene)
+    sides: tuple[int, ...] = (last,)
+    if config.scales.smallest:
+        sides = optimize.scales(last, config.scales.smallest, config.scales.ratio)
+    first = config.scales.first_steps or config.steps
+    total, plan = first + config.steps * (len(sides) - 1), []
+    for index, side in enumerate(sides):
+        own = folder if len(sides) == 1 else folder / "scales" / f"{side:05d}"
+        before = first + config.steps * (index - 1) if index else 0
+        steps = config.steps if index else first
+        small = sized(config, scene, side)
+        plan.append(Scale(small, steps, painter.Part(own, before, total)))
+    return plan
+
+
 def _recolored(style: np.ndarray, content: np.ndarray, way: str) -> np.ndarray:
     """Give a style the content's colors before anything is painted."""
     if not way:
@@ -131,3 +166,16 @@ def first(config: ml_collections.ConfigDict, scene: scenes.Scene) -> Any:
     return per_image.first_picture(
         config.start, content, jnp.asarray(scene.styles[0]), seed=config.seed
     )
+
+
+def write(
+    file: pathlib.Path,
+    pixels: np.ndarray,
+    config: ml_collections.ConfigDict,
+    original: images.Picture | None,
+    step: int,
+) -> None:
+    """Write a picture with its recipe; of the content's own size also with what belongs to it."""
+    recipe = {"jaxstyle": json.dumps({"step": step, **workdir.flatten(config.to_dict())})}
+    same = original is not None and original.pixels.shape == pixels.shape
+    images.write(file, pixels, like=original if same else None, text=recipe)

@@ -60,7 +60,7 @@ def build(
       loaded: the loss network.
       steps: that it will take, `config.steps` if not given.
     """
-    weights = _objective(config, scene, config.seed)[1]
+    weights = objective_of(config, scene, config.seed)[1]
     return build_many(config, scene, loaded, steps=steps)(weights), weights
 
 
@@ -74,12 +74,10 @@ def build_many(
     """Return a function from the weights of the terms to what to compute: one program for all."""
     steps, network = steps or config.steps, loaded[1]
     solver = solver_of(config, steps)
-    objective, _ = _objective(config, scene, config.seed)
-    seen = features.adjusted(network, padding="circular") if config.seamless else network
-    problem = _problem(config, objective, seen)
-    loss = functools.partial(per_image.loss, problem=problem)
+    objective, _ = objective_of(config, scene, config.seed)
+    loss = functools.partial(per_image.loss, problem=problem_of(config, objective, network))
     targets = _targets(config, scene, loaded)
-    first = ops.pad2d(_scene.first(config, scene), config.margin, "reflect")
+    first = first_of(config, scene)
 
     def start() -> optimize.State:
         return optimize.start(first, solver)
@@ -91,7 +89,7 @@ def build_many(
     @functools.cache
     def program(steps: int) -> jax.stages.Compiled:
         advance = functools.partial(optimize.advance, loss=loss, solver=solver, steps=steps)
-        weights = dict.fromkeys(_objective(config, scene, config.seed)[1], 0.0)
+        weights = dict.fromkeys(objective_of(config, scene, config.seed)[1], 0.0)
         return jax.jit(advance, donate_argnums=0).lower(start(), context(weights, 0)).compile()
 
     @jax.jit
@@ -110,28 +108,36 @@ def build_many(
             start=start,
         )
 
-    picture = jax.jit(lambda state: _cut(optimize.picture(state, solver), config.margin))
+    picture = jax.jit(lambda state: cut(optimize.picture(state, solver), config.margin))
     runtime.return_large_blocks()  # of what one program works in, the next finds a place
-    _check_memory(program(min(chunk(config), steps)), first.shape)
+    check_memory(program(min(chunk(config), steps)), first.shape)
     return work_of
 
 
-def _problem(
+def problem_of(
     config: ml_collections.ConfigDict,
     objective: losses.Objective,
     network: features.Network | features.Joined,
 ) -> per_image.Problem:
+    """Return what is asked of the picture itself, which may continue right at left."""
     how = config.features
     if config.seamless and how.rows:
         raise InputError("a seamless picture cannot be seen in strips; set features.rows to 0.")
     if how.rows < 0:
         raise InputError(f"features.rows is {how.rows}; give 0, or rows of a strip, such as 64.")
-    return per_image.Problem(objective, network, how.rows, how.dtype, how.remat)
+    seen = features.adjusted(network, padding="circular") if config.seamless else network
+    return per_image.Problem(objective, seen, how.rows, how.dtype, how.remat)
 
 
-def _objective(
+def first_of(config: ml_collections.ConfigDict, scene: scenes.Scene) -> Array:
+    """Return the picture to begin with, `[h, w, 3]`, its margin around it."""
+    return ops.pad2d(_scene.first(config, scene), config.margin, "reflect")
+
+
+def objective_of(
     config: ml_collections.ConfigDict, scene: scenes.Scene, seed: Array | int
 ) -> tuple[losses.Objective, dict[str, float]]:
+    """Return the objective of a scene, and the weight of each of its terms."""
     wanted = losses.ObjectiveConfig(**config.objective.to_dict())
     if config.content == _scene.NONE and wanted.content_layers:
         raise InputError(
@@ -150,15 +156,38 @@ def _objective(
 def _targets(
     config: ml_collections.ConfigDict, scene: scenes.Scene, loaded: Perception
 ) -> Callable[[int], losses.Targets]:
+    """Return a function from a step to the targets there."""
+    prepare = preparation(config, scene, loaded[1])
+    return targets_of(config, scene, loaded, prepare)
+
+
+def preparation(
+    config: ml_collections.ConfigDict,
+    scene: scenes.Scene,
+    network: features.Network | features.Joined,
+) -> Callable[..., losses.Targets]:
+    """Return the jitted `(params, pictures, guides, seed) -> targets` of scenes like this one."""
+
+    @jax.jit
+    def prepare(params: Any, pictures: Any, guides: Any, seed: Array) -> losses.Targets:
+        how = config.features
+        objective = objective_of(config, scene, seed)[0]
+        problem = per_image.Problem(objective, network, how.rows, how.dtype, how.remat)
+        return per_image.prepare(problem, params, pictures, guides)
+
+    return prepare
+
+
+def targets_of(
+    config: ml_collections.ConfigDict,
+    scene: scenes.Scene,
+    loaded: Perception,
+    prepare: Callable[..., losses.Targets],
+) -> Callable[[int], losses.Targets]:
     """Return a function from a step to the targets there: directions are drawn for every chunk."""
     params, network = loaded
     pictures = {kind: jnp.asarray(picture) for kind, picture in _references(config, scene).items()}
     guides = _guides(config, scene, network)
-
-    @jax.jit
-    def prepare(params: Any, pictures: Any, guides: Any, seed: Array) -> losses.Targets:
-        problem = _problem(config, _objective(config, scene, seed)[0], network)
-        return per_image.prepare(problem, params, pictures, guides)
 
     @functools.lru_cache(maxsize=2)
     def of_draw(draw: int) -> losses.Targets:
@@ -205,12 +234,13 @@ def _guides(
     return guides
 
 
-def _cut(image: Array, margin: int) -> Array:
-    height, width = image.shape[:2]
-    return image[margin : height - margin, margin : width - margin]
+def cut(image: Array, margin: int) -> Array:
+    """Return a picture, or several, without the margin."""
+    height, width = image.shape[-3:-1]
+    return image[..., margin : height - margin, margin : width - margin, :]
 
 
-def _check_memory(program: jax.stages.Compiled, size: tuple[int, ...]) -> None:
+def check_memory(program: jax.stages.Compiled, size: tuple[int, ...]) -> None:
     """Refuse what would not fit, and say what would."""
     needed, free = runtime.needed_memory(program), runtime.free_memory()
     if jax.default_backend() == "cpu" and needed > free:

@@ -5,9 +5,8 @@ WORKDIR afterwards holds `picture.png` (with the recipe in its metadata), `itera
 """
 
 import functools
-import json
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -17,20 +16,6 @@ from jaxstyle import optimize, painter, trainer, workdir
 from jaxstyle.io import images, scenes
 from jaxstyle.reporting.contact_sheet import contact_sheet
 from jaxstyle.reporting.plots import loss_plot
-
-
-class Scale(NamedTuple):
-    """One of the sizes that a picture is painted in.
-
-    Attributes:
-      scene: in this size.
-      steps: of this size.
-      part: where it is in the run.
-    """
-
-    scene: scenes.Scene
-    steps: int
-    part: painter.Part
 
 
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
@@ -47,7 +32,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
     first_steps = config.scales.first_steps or config.steps
     trainer.check_counts(steps=config.steps, save_every=config.save_every, first_steps=first_steps)
     original, scene = _scene.read(config)
-    scales = plan(config, scene, folder.expanduser())
+    scales = _scene.plan(config, scene, folder.expanduser())
     loaded = _work.perception(config.features)
 
     @functools.cache
@@ -58,7 +43,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
     build(0), build(len(scales) - 1)
     with workdir.claim(folder, config.to_dict()) as claim:
         print(f"work folder: {claim.path} (the same command continues there)", flush=True)
-        save = functools.partial(_save_iterate, config, claim.path, original, scene)
+        save = functools.partial(_save_iterate, config, claim.path, original)
         outcome = _through(config, claim.path, scales, build, save)
         if outcome.signal is not None:
             return 128 + outcome.signal
@@ -66,29 +51,10 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
     return 1 if outcome.status == optimize.NOT_FINITE else 0
 
 
-def plan(
-    config: ml_collections.ConfigDict, scene: scenes.Scene, folder: pathlib.Path
-) -> list[Scale]:
-    """Return the sizes of a run, the last that of the picture, with their steps."""
-    longest = _scene.longest(config, scene)
-    sides: tuple[int, ...] = (longest,)
-    if config.scales.smallest:
-        sides = optimize.scales(longest, config.scales.smallest, config.scales.ratio)
-    first = config.scales.first_steps or config.steps
-    total, plan = first + config.steps * (len(sides) - 1), []
-    for index, side in enumerate(sides):
-        own = folder if len(sides) == 1 else folder / "scales" / f"{side:05d}"
-        before = first + config.steps * (index - 1) if index else 0
-        steps = config.steps if index else first
-        small = _scene.sized(config, scene, side)
-        plan.append(Scale(small, steps, painter.Part(own, before, total)))
-    return plan
-
-
 def _through(
     config: ml_collections.ConfigDict,
     folder: pathlib.Path,
-    scales: list[Scale],
+    scales: list[_scene.Scale],
     build: Any,
     save: Any,
 ) -> painter.Outcome:
@@ -128,18 +94,15 @@ def _save_iterate(
     config: ml_collections.ConfigDict,
     folder: pathlib.Path,
     original: images.Picture | None,
-    scene: scenes.Scene,
-    scale: Scale,
+    scale: _scene.Scale,
     step: int,
     pixels: np.ndarray,
 ) -> None:
     """Write the picture as it stands."""
-    recipe = {"jaxstyle": json.dumps({"step": step, **workdir.flatten(config.to_dict())})}
-    same = original is not None and original.pixels.shape == pixels.shape
     pixels = _scene.finished(config, scale.scene, pixels)
     (folder / "iterates").mkdir(exist_ok=True)
     images.write(folder / "iterates" / f"{step:05d}.png", pixels)
-    images.write(folder / "picture.png", pixels, like=original if same else None, text=recipe)
+    _scene.write(folder / "picture.png", pixels, config, original, step)
 
 
 def _show(folder: pathlib.Path, config: ml_collections.ConfigDict, scene: scenes.Scene) -> None:

@@ -30,7 +30,11 @@ _EXAMPLES = """\
 examples:
   jaxstyle stylize photo.jpg --model starry --out painted.jpg
   jaxstyle stylize photos/ 'more/**/*.png' --model runs/mine/model --out painted/ --strength 0.7
+  jaxstyle stylize photos/ --model starry,scream,runs/mine/model --out painted/
+  jaxstyle stylize photos/ --model runs/many/models --out painted/
 
+Several models, or a folder of them, paint every picture in every style: results are in OUT/MODEL/,
+and OUT/contact_sheet.png shows the first 40 pictures in all styles.
 Inputs are never overwritten; results of an earlier run are. Size, color profile and transparency
 are kept (JPEG has no transparency: such a picture is put on white); EXIF orientation is applied.
 Pictures of one size share a compiled program: the first of each size takes longer.
@@ -147,7 +151,12 @@ def _add_stylize(commands: Any) -> None:
     )
     add = parser.add_argument
     add("inputs", nargs="+", metavar="IN", help="picture, folder (with all inside) or pattern")
-    add("--model", required=True, metavar="DIR|NAME", help="model folder, or see `jaxstyle models`")
+    add(
+        "--model",
+        required=True,
+        metavar="DIR|NAME",
+        help="model folder, or see `jaxstyle models`; several: a,b,c, or a folder of model folders",
+    )
     add("--out", required=True, help="folder for the results; or a file, for one picture")
     add("--strength", type=float, default=1.0, help="0 (the photo) to 1 (full style, the default)")
     add(
@@ -176,34 +185,50 @@ def _add_stylize(commands: Any) -> None:
 def _stylize(arguments: argparse.Namespace, interruption: _Interruption) -> int:
     import pathlib
 
+    from jaxstyle.commands import styles
     from jaxstyle.io.inputs import find_pictures
+    from jaxstyle.io.model_lists import find_models
     from jaxstyle.io.models import load_model
     from jaxstyle.io.outputs import plan_outputs
-    from jaxstyle.io.stylize import stylize_files
+    from jaxstyle.io.stylize import stylize_files, stylize_in_styles
     from jaxstyle.types import InputError
 
-    model, _ = load_model(arguments.model)
+    models = {name: load_model(at)[0] for name, at in find_models(arguments.model).items()}
     out = pathlib.Path(os.path.expanduser(arguments.out))
     found, missed = find_pictures(arguments.inputs, besides=out)
     if not found:
         raise InputError(" ".join(miss.error for miss in missed))
-    jobs = plan_outputs(found, out, suffix=arguments.suffix, format=arguments.format)
-    wanted = [job for job in jobs if not (arguments.skip_existing and job.target.exists())]
-    total = len(wanted) + len(missed)
-    with warnings.catch_warnings(), _Report(total, missed, interruption) as report:
+    naming = {"suffix": arguments.suffix, "format": arguments.format}
+    if len(models) == 1:
+        jobs = {name: plan_outputs(found, out, **naming) for name in models}
+    else:
+        jobs = styles.plan_styles(found, out, list(models), **naming)
+    wanted = {
+        name: [job for job in own if not (arguments.skip_existing and job.target.exists())]
+        for name, own in jobs.items()
+    }
+    total = sum(map(len, wanted.values()))
+    options: dict[str, Any] = {
+        "strength": arguments.strength,
+        "preserve_color": arguments.preserve_color,
+        "parity": arguments.parity,
+        "batch": arguments.batch,
+        "max_pixels": round(arguments.max_megapixels * 1e6),
+    }
+    with warnings.catch_warnings():
         # Pillow warns of odd metadata; what matters becomes an error of the picture.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        stylize_files(
-            model,
-            wanted,
-            strength=arguments.strength,
-            preserve_color=arguments.preserve_color,
-            parity=arguments.parity,
-            batch=arguments.batch,
-            max_pixels=round(arguments.max_megapixels * 1e6),
-            report=report,
-        )
-    return report.end(arguments.out, skipped=len(jobs) - len(wanted))
+        with _Report(total + len(missed), missed, interruption) as report:
+            if len(models) == 1:
+                (model,), (own,) = models.values(), wanted.values()
+                stylize_files(model, own, **options, report=report)
+            else:
+                stylize_in_styles(models, wanted, **options, report=report)
+        if len(models) > 1:
+            shown = styles.write_sheet(jobs, out, max_pixels=options["max_pixels"])
+            share = f"{shown} of {len(found)}" if shown < len(found) else str(shown)
+            print(_line(f"{share} in {len(models)} styles side by side: {out / styles.SHEET}"))
+    return report.end(arguments.out, skipped=sum(map(len, jobs.values())) - total)
 
 
 def _megapixels(text: str) -> float:
@@ -220,6 +245,8 @@ class _Report:
         self._total = total
         self._done = 0
         self._failed: list[str] = []
+        self._told: set[tuple[str, str]] = set()
+        self._repeated = 0
         self._start = time.monotonic()
         self._bar: Any = None
         self._missed = missed
@@ -245,7 +272,7 @@ class _Report:
         self._interruption.check()
         job = outcome.job
         if outcome.error is not None:
-            self._fail(str(job.source), outcome.error)
+            self._fail_once(str(job.source), outcome.error)
             return
         self._done += 1
         if self._bar is None:
@@ -264,10 +291,20 @@ class _Report:
         done = "1 picture is" if self._done == 1 else f"{self._done} pictures are"
         print(_line(f"{done} in {out} ({seconds:.1f} s{there})"), flush=True)
         if self._failed:
-            _complain(f"{len(self._failed)} of {self._total} failed:")
+            _complain(f"{len(self._failed) + self._repeated} of {self._total} failed:")
             for name in self._failed:
                 _complain(f"  {name}")
         return 1 if self._failed else 0
+
+    def _fail_once(self, name: str, error: str) -> None:
+        """What is wrong with a picture is so in every style; count that, but say it once."""
+        if (name, error) not in self._told:
+            self._told.add((name, error))
+            self._fail(name, error)
+            return
+        self._repeated += 1
+        if self._bar is not None:
+            self._bar.advance(0)
 
     def _fail(self, name: str, error: str) -> None:
         self._failed.append(name)

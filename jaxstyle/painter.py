@@ -158,7 +158,7 @@ def paint(
         done = f"continuing from step {before + step} of {part.total}"
         bar.say(done if before + step < part.total else "all steps are done")
     stop, status = StopSignals(), int(state.status)
-    with stop, bar, _explained():
+    with stop, bar, explained():
         while step < steps and status == RUNNING and stop.signal is None:
             end = min(step - step % chunk + chunk, steps)
             state, _ = work.advance(state, end - step)
@@ -187,8 +187,8 @@ def paint(
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Turn what the machine can lack into a sentence."""
+def explained() -> Iterator[None]:
+    """Turn what the machine can lack, memory or room on the disk, into an `InputError`."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:

@@ -4,12 +4,15 @@ A run is resumed by giving the same command again. That is only safe when the se
 so the first start writes them to `config.json` and every later one must agree with it.
 """
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+import time
+import uuid
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,6 +22,8 @@ CONFIG_FILE = "config.json"
 LOCK_FILE = ".lock"
 
 _SHOWN = 6  # differing settings named in a refusal
+_SECONDS_BETWEEN_TRIES = 0.2
+_TRIES = 100  # to lock a folder that others delete
 
 
 class Claim:
@@ -38,6 +43,15 @@ class Claim:
             os.close(self._lock)  # the lock goes with its file descriptor
             self._lock = None
 
+    def is_current(self) -> bool:
+        """Return whether the locked file is still the one in the folder."""
+        if self._lock is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._lock), os.stat(self.path / LOCK_FILE))
+        except FileNotFoundError:
+            return False
+
     def __enter__(self) -> Self:
         return self
 
@@ -50,7 +64,13 @@ class Claim:
         self.release()
 
 
-def claim(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> Claim:
+class _InUse(InputError):
+    """Another process holds the lock."""
+
+
+def claim(
+    workdir: str | os.PathLike[str], config: Mapping[str, Any], *, shared: bool = False
+) -> Claim:
     """Take a folder for a run with these settings, new or resumed.
 
     The folder is made when it is missing. A new one gets `config.json`: the settings, flat and
@@ -60,6 +80,8 @@ def claim(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> Claim:
       workdir: the folder; a leading `~` is the user's home.
       config: settings that decide the result, nested or with dotted keys; values that JSON can hold
         (a tuple counts as a list).
+      shared: let in others who say so too, such as the shards of a sweep, which divide the work
+        among themselves (see `claimed`); a run that wants the folder for itself is kept out.
 
     Returns:
       The claim; use it as a context manager, or leave the release to the end of the process.
@@ -83,7 +105,7 @@ def claim(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> Claim:
     settings = json.loads(json.dumps(flatten(config)))  # as it will read back: tuples become lists
     try:
         _make_folder(path)
-        claimed = Claim(path, _lock(path))
+        taken = Claim(path, _lock(path, shared))
     except OSError as error:
         raise InputError(
             f"workdir {path} cannot be used: {error.strerror or error}; choose another --workdir."
@@ -91,15 +113,68 @@ def claim(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> Claim:
     try:
         _record(path, settings)
     except OSError as error:
-        claimed.release()
+        taken.release()
         raise InputError(
             f"{path / CONFIG_FILE} cannot be read or written: {error.strerror or error}; choose "
             "another --workdir."
         ) from error
     except BaseException:
-        claimed.release()
+        taken.release()
         raise
-    return claimed
+    return taken
+
+
+@contextlib.contextmanager
+def claimed(folder: str | os.PathLike[str], *, wait: float = 0.0) -> Iterator[bool]:
+    """Hold one of many pieces of work, if no other process holds it.
+
+    Who had it before may have finished it: look after claiming, not before. The holder may delete
+    the folder.
+
+    Args:
+      folder: of the piece; made when it is missing.
+      wait: seconds to try again for while another process holds it. A network file system may take
+        a minute or two to notice that a machine is gone.
+
+    Yields:
+      True: the folder belongs to this process inside the `with`. False: another one has it.
+
+    Raises:
+      InputError: the folder cannot be made or locked.
+
+    Example:
+      >>> import tempfile
+      >>> folder = tempfile.mkdtemp()
+      >>> with claimed(folder) as mine, claimed(folder) as also_mine:
+      ...     print(mine, also_mine)
+      True False
+    """
+    path, until = pathlib.Path(folder).expanduser(), time.monotonic() + wait
+    while (held := _try(path)) is None and time.monotonic() < until:
+        time.sleep(_SECONDS_BETWEEN_TRIES)
+    if held is None:
+        yield False
+        return
+    with held:
+        yield True
+
+
+def _try(path: pathlib.Path) -> Claim | None:
+    """Lock a folder that its last holder may be deleting; None when another process has it."""
+    for _ in range(_TRIES):
+        try:
+            _make_folder(path)
+            held = Claim(path, _lock(path))
+            if held.is_current():
+                return held
+            held.release()  # of a file that is deleted: the next holder would lock another one
+        except _InUse:
+            return None
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise InputError(f"{path} cannot be used: {error.strerror or error}.") from error
+    return None
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -126,19 +201,19 @@ def _make_folder(path: pathlib.Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
 
 
-def _lock(path: pathlib.Path) -> int:
+def _lock(path: pathlib.Path, shared: bool = False) -> int:
     """Lock the folder and return the file descriptor that holds the lock.
 
     The kernel drops the lock with the process, however it ends: a killed run leaves none behind.
     """
     descriptor = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         owner = os.read(descriptor, 32).decode(errors="replace").strip()
         os.close(descriptor)
         who = f"another process (pid {owner})" if owner else "another process"
-        raise InputError(
+        raise _InUse(
             f"workdir {path} is in use by {who}; wait for it to end, or choose another --workdir."
         ) from None
     except OSError as error:
@@ -147,7 +222,8 @@ def _lock(path: pathlib.Path) -> int:
             os.close(descriptor)
             raise
     os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
+    if not shared:  # of several holders, none is the one to wait for
+        os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor
 
 
@@ -163,7 +239,8 @@ def _record(path: pathlib.Path, settings: dict[str, Any]) -> None:
         )
     else:
         text = json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False)
-        _write_atomically(file, text + "\n")
+        if not _put_in_place(file, text + "\n"):
+            _compare(path, _read(file), settings)
 
 
 def _read(file: pathlib.Path) -> dict[str, Any]:
@@ -207,11 +284,24 @@ def _shown(settings: dict[str, Any], key: str) -> str:
     return json.dumps(settings[key], sort_keys=True, ensure_ascii=False)
 
 
-def _write_atomically(file: pathlib.Path, text: str) -> None:
-    """Put a file in place whole: a kill leaves either no file or all of it."""
-    draft = file.with_name(file.name + ".tmp")
-    with draft.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(draft, file)
+def _put_in_place(file: pathlib.Path, text: str) -> bool:
+    """Put a file in place whole, unless there is one: a kill leaves either no file or all of it.
+
+    Returns:
+      Whether it is this one. Of several processes at a time, one is first.
+    """
+    draft = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with draft.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        try:
+            os.link(draft, file)
+        except FileExistsError:
+            return False
+        except OSError:  # some file systems have no links
+            os.replace(draft, file)
+        return True
+    finally:
+        draft.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from jaxstyle import cli, networks, runtime
+from jaxstyle.commands import styles
 from jaxstyle.io import images, models
 from jaxstyle.io import stylize as stylize_room
 from jaxstyle.methods.feedforward import StyleModel
@@ -185,6 +186,93 @@ def test_notes_tell_what_a_user_would_not_expect(folder, model, capsys):
     out = capsys.readouterr().out
     assert "note: 'o/a-2.jpg' is numbered, as another result has the name" in out
     assert "note: 'o/a-3.jpg' cannot hold transparency; it was put on white" in out
+
+
+# Several models.
+
+
+@pytest.fixture
+def several(model, tmp_path_factory) -> str:
+    """A folder of two models."""
+    folder = tmp_path_factory.mktemp("several")
+    loaded, _ = models.load_model(model)
+    for name in ("x", "y"):
+        models.save_model(folder / name, loaded, {})
+    return os.fspath(folder)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("written", ["DIR", "DIR/x,DIR/y", "DIR/x, DIR/y,DIR/x"])
+def test_several_models_each_have_a_folder_and_all_a_sheet(folder, several, capsys, written):
+    written = written.replace("DIR", several)
+    assert cli.main(["stylize", "photos", "b.jpg", "--model", written, "--out", "o"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and sorted(os.listdir("o")) == ["contact_sheet.png", "x", "y"]
+    for name in ("x", "y"):
+        for source, target in (("photos/a.png", "a.png"), ("photos/trip/ä.png", "trip/ä.png")):
+            assert stylized(source, folder / "o" / name / target)
+            assert f"{source} -> o/{name}/{target}\n" in out
+    assert "3 in 2 styles side by side: o/contact_sheet.png\n" in out
+    assert out.splitlines()[-1].startswith("6 pictures are in o (")
+    with Image.open("o/contact_sheet.png") as sheet:  # four in a row would be wider
+        assert 3 * 256 < sheet.width < 4 * 256 and sheet.height > 3 * 200
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_broken_picture_is_named_once_in_several_styles(folder, several, capsys):
+    (folder / "photos" / "broken.jpg").write_bytes(b"no picture")
+    assert cli.main(["stylize", "photos", "nix.png", "--model", several, "--out", "o"]) == 1
+    out, err = capsys.readouterr()
+    assert "2 of 3 in 2 styles side by side" in out and "4 pictures are in o (" in out
+    lines = err.splitlines()
+    assert lines[1].startswith("failed: 'photos/broken.jpg' is not a picture")
+    assert lines[2:] == ["3 of 7 failed:", "  nix.png", "  photos/broken.jpg"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_results_in_some_styles_are_kept_and_stand_on_the_sheet(folder, several, capsys):
+    arguments = ["stylize", "photos", "--model", several, "--out", "photos/o"]
+    assert cli.main(arguments) == 0
+    (folder / "photos" / "o" / "y" / "a.png").unlink()
+    images.write("photos/o/x/a.png", np.zeros((1, 1, 3)))
+    capsys.readouterr()
+    assert cli.main([*arguments, "--skip-existing"]) == 0
+    out = capsys.readouterr().out
+    assert "1 picture is in photos/o (" in out and "3 were there already" in out
+    assert "2 in 2 styles side by side" in out
+    assert images.read_size("photos/o/x/a.png") == (1, 1)
+    assert stylized("photos/a.png", "photos/o/y/a.png")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_sheet_has_forty_photographs_at_most(folder, several, capsys, monkeypatch):
+    monkeypatch.setattr(styles, "MOST_ON_SHEET", 1)
+    assert cli.main(["stylize", "photos", "--model", several, "--out", "o"]) == 0
+    assert "1 of 2 in 2 styles side by side" in capsys.readouterr().out
+    with Image.open("o/contact_sheet.png") as sheet:
+        assert sheet.height < 2 * 200
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["b.jpg", "--model", "DIR,nix", "--out", "o"], "unknown model 'nix'"),
+        (["b.jpg", "--model", "DIR,", "--out", "o"], "names no model between two commas"),
+        (["b.jpg", "--model", "DIR", "--out", "o.png"], "is one file for 2 models; give a folder"),
+        (["contact_sheet.png", "--model", "DIR", "--out", "."], "overwrite the input"),
+        (["nix.jpg", "--model", "DIR", "--out", "o"], "no file or folder 'nix.jpg'"),
+        (["b.jpg", "--model", "DIR", "--out", "b.jpg"], "exists and is no folder"),
+    ],
+)
+def test_wrong_usage_of_several_models(folder, several, capsys, arguments, message):
+    images.write("contact_sheet.png", np.zeros((8, 8, 3)))
+    before = sorted(folder.rglob("*"))
+    arguments = [text.replace("DIR", several) for text in arguments]
+    assert cli.main(["stylize", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and message in err and len(err.splitlines()) == 1
+    assert sorted(folder.rglob("*")) == before
 
 
 BAD_USAGE = [

@@ -51,6 +51,8 @@ ADAPTERS = {
     "safetensors": {"weights", "io"},
     "matplotlib": {"reporting"},
     "rich": {"reporting", "cli"},
+    "ray": {"sweeps"},
+    "fsspec": {"sweeps"},
     "ml_collections": {"experiments", "configs", "launch"},
     "argparse": {"cli", "commands", "experiments"},
 }

@@ -3,14 +3,16 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from jaxstyle.types import InputError
-from jaxstyle.workdir import claim, flatten
+from jaxstyle.workdir import claim, claimed, flatten
 
 CONFIG = {
     "steps": 1300,
@@ -168,3 +170,123 @@ def test_file_system_without_locks_is_used_without(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with claim(tmp_path, CONFIG) as run:
         assert (run.path / "config.json").exists()
+
+
+# --- Folders that several processes share ---
+
+
+def test_those_who_share_get_in_and_nobody_else(tmp_path):
+    first, second = claim(tmp_path, CONFIG, shared=True), claim(tmp_path, CONFIG, shared=True)
+    assert "is in use by another process; wait for it to end" in refusal(tmp_path, CONFIG)
+    first.release()
+    assert "is in use by another process; wait" in refusal(tmp_path, CONFIG)
+    second.release()
+    with claim(tmp_path, CONFIG), pytest.raises(InputError, match=rf"pid {os.getpid()}\); wait"):
+        claim(tmp_path, CONFIG, shared=True)
+
+
+def test_those_who_share_have_the_same_settings(tmp_path):
+    with (
+        claim(tmp_path, CONFIG, shared=True),
+        pytest.raises(InputError, match="steps was 1300 and is now 1;"),
+    ):
+        claim(tmp_path, CONFIG | {"steps": 1}, shared=True)
+
+
+def test_of_two_that_come_at_a_time_one_records_its_settings(tmp_path, monkeypatch):
+    """Another process writes the record after this one has found none."""
+    link = os.link
+
+    def late(draft, file):
+        monkeypatch.setattr(os, "link", link)
+        claim(tmp_path, CONFIG, shared=True).release()
+        link(draft, file)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(InputError, match="steps was 1300 and is now 1;"):
+        claim(tmp_path, CONFIG | {"steps": 1}, shared=True)
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["config.json"]
+    claim(tmp_path, CONFIG).release()
+
+
+def test_file_system_without_links(tmp_path, monkeypatch):
+    def no_links(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    claim(tmp_path, CONFIG).release()
+    claim(tmp_path, CONFIG).release()
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+# --- Pieces of work ---
+
+
+def test_a_piece_is_held_by_one(tmp_path):
+    piece = tmp_path / "launches" / "0001"
+    with claimed(piece) as mine, claimed(piece) as also_mine, claimed(tmp_path / "other") as other:
+        assert (mine, also_mine, other) == (True, False, True)
+    with claimed(piece) as mine:
+        assert mine
+
+
+def test_a_piece_is_free_after_an_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), claimed(tmp_path) as mine:
+        assert mine
+        _ = 1 / 0
+    with claimed(tmp_path) as mine:
+        assert mine
+
+
+def test_a_holder_may_delete_the_piece(tmp_path):
+    with claimed(tmp_path / "piece") as mine:
+        assert mine
+        shutil.rmtree(tmp_path / "piece")
+    assert not (tmp_path / "piece").exists()
+
+
+def test_the_lock_of_a_deleted_piece_is_none(tmp_path, monkeypatch):
+    """Between opening the file and locking it, its holder deletes the folder."""
+    import fcntl
+
+    flock = fcntl.flock
+
+    def late(*args):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        shutil.rmtree(tmp_path / "piece")
+        flock(*args)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with claimed(tmp_path / "piece") as mine, claimed(tmp_path / "piece") as also_mine:
+        assert (mine, also_mine) == (True, False)
+
+
+def test_waiting_for_a_piece(tmp_path):
+    held, waiting = threading.Event(), threading.Event()
+
+    def hold():
+        with claimed(tmp_path) as mine:
+            assert mine
+            held.set()
+            waiting.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(60)
+    with claimed(tmp_path, wait=0.3) as mine:
+        assert not mine
+    waiting.set()
+    with claimed(tmp_path, wait=60) as mine:
+        assert mine
+    thread.join()
+
+
+def test_a_piece_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(InputError, match="is a file; --workdir takes a folder"),
+        claimed(tmp_path / "file" / "piece"),
+    ):
+        pass
+    with pytest.raises(InputError, match="cannot be used: File name too long"), claimed("x" * 300):
+        pass

@@ -152,6 +152,7 @@ def _find(where: str | os.PathLike[str]) -> Traversable:
 
 def _hint(folder: pathlib.Path) -> str:
     inner = sorted(path.parent for path in folder.glob(f"*/{CARD}"))
+    inner = inner or sorted({path.parent.parent for path in folder.glob(f"*/*/{CARD}")})
     return (
         f"; did you mean '{inner[0]}'?" if inner else f"; give a folder with {WEIGHTS} and {CARD}"
     )

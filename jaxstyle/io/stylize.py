@@ -1,9 +1,10 @@
 """Stylize many picture files: read, batch by size, paint, write; a bad file stops nothing."""
 
 import dataclasses
-import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+import pathlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from jaxstyle.types import Array, InputError
 BATCH_PIXELS = 2**22  # of all pictures of a batch together: 64 of 256x256, 4 of 1024x1024
 
 Size = tuple[int, int]
-Paint = Callable[[np.ndarray], np.ndarray]
+Paint = Callable[[StyleModel, np.ndarray], Array]
 _T = TypeVar("_T")
 
 
@@ -81,6 +82,53 @@ def stylize_files(
       >>> [outcome.error for outcome in outcomes if outcome.error]  # doctest: +SKIP
       []
     """
+    return stylize_in_styles(
+        {"": model},
+        {"": jobs},
+        strength=strength,
+        preserve_color=preserve_color,
+        parity=parity,
+        batch=batch,
+        max_pixels=max_pixels,
+        report=report,
+    )
+
+
+def stylize_in_styles(
+    models: Mapping[str, StyleModel],
+    jobs: Mapping[str, Sequence[Job]],
+    *,
+    strength: float = 1.0,
+    preserve_color: bool | str = False,
+    parity: bool = False,
+    batch: int = 8,
+    max_pixels: int | None = images.MAX_PIXELS,
+    report: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Stylize picture files with several models, each file read once.
+
+    As `stylize_files` otherwise. Models of one architecture share a compiled program.
+
+    Args:
+      models: the networks by name.
+      jobs: of each of the models.
+      strength: see `stylize_files`, as the rest.
+      preserve_color: see there.
+      parity: see there.
+      batch: see there.
+      max_pixels: see there.
+      report: see there.
+
+    Returns:
+      The outcomes, one for each job, in the order they were reported: pictures of one size follow
+      each other, and of a batch of them the results of one model.
+
+    Raises:
+      InputError: as `stylize_files`.
+
+    Example:
+      >>> stylize_in_styles({'a': a, 'b': b}, {'a': jobs_of_a, 'b': jobs_of_b})  # doctest: +SKIP
+    """
     if not 0 <= strength <= 1:
         raise InputError(f"strength is {strength}; choose 0 (the photo) to 1 (the full style).")
     recoloring(preserve_color)
@@ -92,17 +140,36 @@ def stylize_files(
         outcomes.append(outcome)
         report(outcome)
 
-    groups = _group(jobs, max_pixels, tell)
+    groups = _group(_by_source(jobs), max_pixels, tell)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for (height, width), members in groups.items():
-            paint = _painter(model, strength, preserve_color, parity)
+            paint = _painter(strength, preserve_color, parity)
             for part, count in _batches(members, min(batch, BATCH_PIXELS // (height * width))):
-                for outcome in _stylize_batch(paint, part, count, max_pixels, pool):
+                for outcome in _stylize_batch(paint, models, part, count, max_pixels, pool):
                     tell(outcome)
     return outcomes
 
 
-def _painter(model: StyleModel, strength: float, preserve_color: bool | str, parity: bool) -> Paint:
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """A source, and what is to be made of it, by model."""
+
+    source: pathlib.Path
+    jobs: dict[str, Job]
+
+
+def _by_source(jobs: Mapping[str, Sequence[Job]]) -> list[_Wanted]:
+    """Collect the jobs of one source; where a model has several, each is read for itself."""
+    wanted: dict[tuple[pathlib.Path, int], dict[str, Job]] = {}
+    for name, own in jobs.items():
+        times: Counter[pathlib.Path] = Counter()
+        for job in own:
+            wanted.setdefault((job.source, times[job.source]), {})[name] = job
+            times[job.source] += 1
+    return [_Wanted(source, by_model) for (source, _), by_model in wanted.items()]
+
+
+def _painter(strength: float, preserve_color: bool | str, parity: bool) -> Paint:
     """Return a function from `[n, h, w, 3]` to the same, which owns what is compiled for it."""
 
     @jax.jit
@@ -111,17 +178,17 @@ def _painter(model: StyleModel, strength: float, preserve_color: bool | str, par
             model, stack, strength=strength, preserve_color=preserve_color, parity=parity
         )
 
-    @functools.cache
-    def program(shape: tuple[int, ...]) -> jax.stages.Compiled:
-        stack = jax.ShapeDtypeStruct(shape, np.float32)
-        compiled = painted.lower(model, stack, np.float32(strength)).compile()
-        _check_memory(compiled)
-        return compiled
+    programs: dict[tuple[Any, ...], jax.stages.Compiled] = {}
 
-    def paint(stack: np.ndarray) -> Array:
-        return program(stack.shape)(model, stack, np.float32(strength))
+    def paint(model: StyleModel, stack: np.ndarray) -> Array:
+        kind = (model.config, stack.shape)
+        if kind not in programs:
+            compiled = painted.lower(model, stack, np.float32(strength)).compile()
+            _check_memory(compiled)
+            programs[kind] = compiled
+        return programs[kind](model, stack, np.float32(strength))
 
-    return functools.partial(_within_memory, paint)
+    return paint
 
 
 def _check_memory(program: jax.stages.Compiled) -> None:
@@ -135,52 +202,63 @@ def _check_memory(program: jax.stages.Compiled) -> None:
 
 
 def _group(
-    jobs: Sequence[Job], max_pixels: int | None, tell: Callable[[Outcome], None]
-) -> dict[Size, list[Job]]:
-    """Sort jobs by the size of their pictures, from the headers alone; tell what is unreadable."""
-    groups: dict[Size, list[Job]] = {}
-    for job in jobs:
-        size = _attempt(images.read_size, job.source, max_pixels=max_pixels)
+    wanted: Sequence[_Wanted], max_pixels: int | None, tell: Callable[[Outcome], None]
+) -> dict[Size, list[_Wanted]]:
+    """Sort sources by the size of their pictures, from the headers alone; tell the unreadable."""
+    groups: dict[Size, list[_Wanted]] = {}
+    for item in wanted:
+        size = _attempt(images.read_size, item.source, max_pixels=max_pixels)
         if isinstance(size, InputError):
-            tell(Outcome(job, str(size)))
+            for job in item.jobs.values():
+                tell(Outcome(job, str(size)))
         else:
-            groups.setdefault(size, []).append(job)
+            groups.setdefault(size, []).append(item)
     return groups
 
 
-def _batches(jobs: Sequence[Job], limit: int) -> Iterator[tuple[Sequence[Job], int]]:
+def _batches(wanted: Sequence[_T], limit: int) -> Iterator[tuple[Sequence[_T], int]]:
     """Cut a group into batches of nearly equal length, each with the length to fill it up to.
 
     One length per group means one compilation per size.
     """
-    number = -(-len(jobs) // max(1, limit))
-    length = -(-len(jobs) // number)
-    for start in range(0, len(jobs), length):
-        yield jobs[start : start + length], length
+    number = -(-len(wanted) // max(1, limit))
+    length = -(-len(wanted) // number)
+    for start in range(0, len(wanted), length):
+        yield wanted[start : start + length], length
 
 
 def _stylize_batch(
-    paint: Paint, jobs: Sequence[Job], length: int, max_pixels: int | None, pool: Executor
+    paint: Paint,
+    models: Mapping[str, StyleModel],
+    wanted: Sequence[_Wanted],
+    length: int,
+    max_pixels: int | None,
+    pool: Executor,
 ) -> Iterator[Outcome]:
     """Read, paint and write one batch, filled up to `length` with copies of its first picture."""
 
-    def read(job: Job) -> images.Picture | InputError:
-        return _attempt(images.read, job.source, max_pixels=max_pixels)
+    def read(item: _Wanted) -> images.Picture | InputError:
+        return _attempt(images.read, item.source, max_pixels=max_pixels)
 
-    readable: dict[Size, list[tuple[Job, images.Picture]]] = {}
-    for job, picture in zip(jobs, pool.map(read, jobs), strict=True):
+    readable: dict[Size, list[tuple[_Wanted, images.Picture]]] = {}
+    for item, picture in zip(wanted, pool.map(read, wanted), strict=True):
         if isinstance(picture, InputError):
-            yield Outcome(job, str(picture))
+            yield from (Outcome(job, str(picture)) for job in item.jobs.values())
         else:  # nearly always one size, but a header can be wrong about it
-            readable.setdefault(picture.pixels.shape[:2], []).append((job, picture))
+            readable.setdefault(picture.pixels.shape[:2], []).append((item, picture))
     for members in readable.values():
-        stack = [picture.pixels for _, picture in members]
-        painted = _attempt(paint, np.stack(stack + stack[:1] * (length - len(stack))))
-        if isinstance(painted, InputError):
-            yield from (Outcome(job, f"'{job.source}': {painted}") for job, _ in members)
-            continue
-        targets, pictures = zip(*members, strict=True)
-        yield from pool.map(_write, targets, pictures, painted[: len(members)])
+        for name, model in models.items():
+            own = [(item.jobs[name], picture) for item, picture in members if name in item.jobs]
+            if not own:
+                continue
+            stack = [picture.pixels for _, picture in own]
+            full = np.stack(stack + stack[:1] * (length - len(stack)))
+            painted = _attempt(_within_memory, paint, model, full)
+            if isinstance(painted, InputError):
+                yield from (Outcome(job, f"'{job.source}': {painted}") for job, _ in own)
+                continue
+            targets, pictures = zip(*own, strict=True)
+            yield from pool.map(_write, targets, pictures, painted[: len(own)])
 
 
 def _write(job: Job, picture: images.Picture, painted: np.ndarray) -> Outcome:
@@ -191,10 +269,10 @@ def _write(job: Job, picture: images.Picture, painted: np.ndarray) -> Outcome:
     return Outcome(job, flattened=flattened)
 
 
-def _within_memory(paint: Callable[[np.ndarray], Array], stack: np.ndarray) -> np.ndarray:
+def _within_memory(paint: Paint, model: StyleModel, stack: np.ndarray) -> np.ndarray:
     """Paint a batch; where the device's memory is too small for it, one picture after the other."""
     try:
-        return np.asarray(paint(stack))
+        return np.asarray(paint(model, stack))
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -205,7 +283,7 @@ def _within_memory(paint: Callable[[np.ndarray], Array], stack: np.ndarray) -> n
                 f"a picture of {width}x{height} does not fit into this device's memory{amount}; "
                 "make it smaller."
             ) from error
-    return np.concatenate([_within_memory(paint, picture[None]) for picture in stack])
+    return np.concatenate([_within_memory(paint, model, picture[None]) for picture in stack])
 
 
 def _attempt(function: Callable[..., _T], *args: Any, **options: Any) -> _T | InputError:

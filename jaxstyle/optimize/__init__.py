@@ -1,6 +1,6 @@
 """Optimizing pictures: parameterizations, solvers, and the compiled chunks of steps they run in."""
 
-from jaxstyle.optimize.optimizers import LINE_SEARCHES, OPTIMIZERS, SCHEDULES, solver
+from jaxstyle.optimize.optimizers import LINE_SEARCHES, OPTIMIZERS, SCHEDULES, solver, with_rate
 from jaxstyle.optimize.parameterization import (
     PARAMETERIZATIONS,
     Parameterization,
@@ -38,4 +38,5 @@ __all__ = [
     "scales",
     "solver",
     "start",
+    "with_rate",
 ]

@@ -2,13 +2,14 @@
 
 import functools
 import math
+from typing import Any
 
 import optax
 
 from jaxstyle.optimize.lbfgs import scale_by_lbfgs
 from jaxstyle.optimize.parameterization import parameterization
 from jaxstyle.optimize.solver import Solver
-from jaxstyle.types import InputError, unknown_choice
+from jaxstyle.types import Array, InputError, unknown_choice
 
 OPTIMIZERS = ("adam", "lbfgs")
 LINE_SEARCHES = ("zoom", "none")
@@ -79,18 +80,59 @@ def solver(
         raise InputError(f"memory is {memory}; L-BFGS keeps at least 1 pair of vectors.")
     parameters = parameters or {"adam": "clipped", "lbfgs": "sigmoid"}[optimizer]
     parameterization(parameters)
+    search = optimizer == "lbfgs" and line_search == "zoom"
     if optimizer == "adam":
-        rate = (
-            optax.cosine_decay_schedule(learning_rate, steps)
-            if schedule == "cosine"
-            else learning_rate
-        )
-        adam = optax.adam(rate, b1=decay[0], b2=decay[1])
-        return Solver(adam, False, parameters, average, tolerance)
-    length = optax.scale(-learning_rate)
-    if line_search == "none":
-        lbfgs = optax.chain(scale_by_lbfgs(memory), length, optax.clip_by_block_rms(_LONGEST))
-        return Solver(lbfgs, False, parameters, average, tolerance)
-    search = optax.scale_by_zoom_linesearch(_ZOOM_STEPS, initial_guess_strategy="one")
-    lbfgs = optax.chain(scale_by_lbfgs(memory), length, search)
-    return Solver(lbfgs, True, parameters, average, tolerance)
+        chain = _adam(learning_rate, schedule, steps, decay)
+    else:
+        chain = _lbfgs(learning_rate, memory, search)
+    return Solver(chain, search, parameters, average, tolerance)
+
+
+def with_rate(
+    fixed: Solver,
+    rate: Array | float,
+    optimizer: str,
+    *,
+    schedule: str = "constant",
+    steps: int = 1,
+    decay: tuple[float, float] = (0.9, 0.999),
+    memory: int = 20,
+    **others: Any,
+) -> Solver:
+    """Return a solver with another learning rate, which may be traced: one program for all rates.
+
+    Args:
+      fixed: what `solver` returned for these words.
+      rate: float32 scalar; not checked.
+      optimizer: as given to `solver`.
+      schedule: likewise.
+      steps: likewise.
+      decay: likewise.
+      memory: likewise.
+      **others: of `solver`'s words those that have nothing to do with the rate.
+
+    Example:
+      >>> words = {"optimizer": "adam", "parameters": "pixels"}
+      >>> with_rate(solver(**words), 0.5, **words).parameters
+      'pixels'
+    """
+    del others
+    if optimizer == "adam":
+        return fixed._replace(optimizer=_adam(rate, schedule, steps, decay))
+    return fixed._replace(optimizer=_lbfgs(rate, memory, fixed.line_search))
+
+
+def _adam(
+    rate: Array | float, schedule: str, steps: int, decay: tuple[float, float]
+) -> optax.GradientTransformation:
+    if schedule == "cosine":
+        return optax.adam(optax.cosine_decay_schedule(rate, steps), b1=decay[0], b2=decay[1])
+    return optax.adam(rate, b1=decay[0], b2=decay[1])
+
+
+def _lbfgs(rate: Array | float, memory: int, search: bool) -> optax.GradientTransformation:
+    direction, length = scale_by_lbfgs(memory), optax.scale(-rate)
+    if search:
+        zoom = optax.scale_by_zoom_linesearch(_ZOOM_STEPS, initial_guess_strategy="one")
+        return optax.chain(direction, length, zoom)
+    return optax.chain(direction, length, optax.clip_by_block_rms(_LONGEST))

@@ -1,1 +1,1 @@
-"""What a run tells its user: progress, the metrics file, plots and contact sheets."""
+"""What a run tells its user: progress, metrics, plots, contact sheets, the report of a sweep."""

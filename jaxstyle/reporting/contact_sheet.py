@@ -6,12 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from jaxstyle.reporting.lettering import INK, PAPER, fit, line_height
+from jaxstyle.reporting.thumbs import check_pixels, pixels_thumb
 from jaxstyle.types import InputError
 
 Picture = np.ndarray
-
-_INK = (40, 40, 40)
-_PAPER = (255, 255, 255)
 
 
 def contact_sheet(
@@ -49,11 +48,11 @@ def contact_sheet(
     """
     columns = max((len(row) for row in rows), default=0)
     _check(rows, columns, row_labels, column_labels, cell)
-    thumbs = [[_thumb(picture, cell) for picture in row] for row in rows]
+    thumbs = [[pixels_thumb(picture, cell) for picture in row] for row in rows]
     widths = [max(row[i].width for row in thumbs if i < len(row)) for i in range(columns)]
     heights = [max((thumb.height for thumb in row), default=0) for row in thumbs]
     layout = _Layout(cell, widths, heights, row_labels, column_labels, title)
-    sheet = Image.new("RGB", layout.size, _PAPER)
+    sheet = Image.new("RGB", layout.size, PAPER)
     draw = ImageDraw.Draw(sheet)
     layout.write_labels(draw, row_labels, column_labels, title)
     for row, top, height in zip(thumbs, layout.tops, heights, strict=True):
@@ -82,8 +81,8 @@ class _Layout:
         self.widths, self.heights = widths, heights
         longest = max((self.font.getlength(label) for label in row_labels or ()), default=0.0)
         self.label_width = min(int(longest) + 1, cell) if longest else 0
-        self.title_height = _line_height(self.title_font) + 2 * self.gap if title else 0
-        self.header_height = _line_height(self.font) + self.gap if column_labels else 0
+        self.title_height = line_height(self.title_font) + 2 * self.gap if title else 0
+        self.header_height = line_height(self.font) + self.gap if column_labels else 0
         left = self.margin + (self.label_width + 2 * self.gap if self.label_width else 0)
         top = self.margin + self.title_height + self.header_height
         self.lefts, right = _places(left, widths, self.gap)
@@ -101,15 +100,15 @@ class _Layout:
     ) -> None:
         """Write the title, the column labels (centered) and the row labels (to the right)."""
         if title:
-            draw.text((self.margin, self.margin), title, _INK, self.title_font)
+            draw.text((self.margin, self.margin), title, INK, self.title_font)
         base = self.margin + self.title_height + self.header_height - self.gap
         for label, left, width in zip(column_labels or (), self.lefts, self.widths, strict=False):
-            text = _fit(label, self.font, width)
-            draw.text((left + width / 2, base), text, _INK, self.font, anchor="md")
+            text = fit(label, self.font, width)
+            draw.text((left + width / 2, base), text, INK, self.font, anchor="md")
         for label, top, height in zip(row_labels or (), self.tops, self.heights, strict=False):
-            text = _fit(label, self.font, self.label_width)
+            text = fit(label, self.font, self.label_width)
             place = (self.margin + self.label_width, top + height / 2)
-            draw.text(place, text, _INK, self.font, anchor="rm")
+            draw.text(place, text, INK, self.font, anchor="rm")
 
 
 def _check(
@@ -129,22 +128,9 @@ def _check(
             raise InputError(
                 f"{len(labels)} {what} labels were given for {count} {what}s; give one for each."
             )
-    for picture in (picture for row in rows for picture in row):
-        shape = picture.shape
-        if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or not min(shape):
-            raise InputError(
-                f"a picture on a contact sheet is {list(shape)}; it must be [h, w, 3] or [h, w]."
-            )
-
-
-def _thumb(picture: Picture, cell: int) -> Image.Image:
-    """Return a picture scaled to `cell` pixels on its longer side."""
-    if picture.dtype != np.uint8:
-        picture = np.rint(np.clip(np.nan_to_num(picture), 0, 1) * 255).astype(np.uint8)
-    image = Image.fromarray(picture).convert("RGB")
-    scale = cell / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.resize(size, Image.Resampling.LANCZOS)
+    for row in rows:
+        for picture in row:
+            check_pixels(picture)
 
 
 def _places(start: int, sizes: Sequence[int], gap: int) -> tuple[list[int], int]:
@@ -154,17 +140,3 @@ def _places(start: int, sizes: Sequence[int], gap: int) -> tuple[list[int], int]
         places.append(start)
         start += size + gap
     return places, start - gap
-
-
-def _line_height(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
-    """Return the height of a line that has ascenders and descenders."""
-    return int(font.getbbox("Ågjp")[3]) + 1
-
-
-def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
-    """Return the text, cut with an ellipsis if it is wider than `width` pixels."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text.rstrip() + "…"

@@ -48,6 +48,49 @@ def style_targets(problem: Problem, perception: Params, style: Array) -> losses.
     return problem.style.prepare({"style": maps})
 
 
+def content_targets(problem: Problem, perception: Params, photo: Array) -> losses.Targets:
+    """Prepare the content's targets; nothing is differentiated through them.
+
+    Args:
+      problem: what is trained for.
+      perception: parameters of the loss network.
+      photo: `[b, h, w, 3]`, sRGB in [0, 1].
+
+    Returns:
+      A pytree for `terms`.
+    """
+    wanted = features.features(
+        perception, photo, problem.content.layers, network=problem.perception
+    )
+    return problem.content.prepare({"content": jax.lax.stop_gradient(wanted)})
+
+
+def terms(
+    problem: Problem,
+    painted: Array,
+    maps: Mapping[str, Array],
+    content: losses.Targets,
+    style: losses.Targets,
+) -> dict[str, Array]:
+    """Return every term of the objective, unweighted, for each image.
+
+    Args:
+      problem: what is trained for.
+      painted: `[b, h, w, 3]`, the network's output.
+      maps: its features at `problem.layers`.
+      content: from `content_targets`.
+      style: from `style_targets`.
+
+    Returns:
+      `{term: [b]}`.
+    """
+    return {
+        **problem.content.evaluate(painted, maps, content),
+        **problem.style.evaluate(painted, maps, style),
+        **problem.regularizer.evaluate(painted, maps, ()),
+    }
+
+
 def evaluate(
     problem: Problem,
     perception: Params,
@@ -67,16 +110,9 @@ def evaluate(
     Returns:
       `{term: [b]}`.
     """
-    wanted = features.features(
-        perception, photo, problem.content.layers, network=problem.perception
-    )
-    content = problem.content.prepare({"content": jax.lax.stop_gradient(wanted)})
+    content = content_targets(problem, perception, photo)
     maps = features.features(perception, painted, problem.layers, network=problem.perception)
-    return {
-        **problem.content.evaluate(painted, maps, content),
-        **problem.style.evaluate(painted, maps, style),
-        **problem.regularizer.evaluate(painted, maps, ()),
-    }
+    return terms(problem, painted, maps, content, style)
 
 
 def make_step(
@@ -110,9 +146,9 @@ def make_step(
         def loss(params: Params) -> tuple[Array, tuple[dict[str, Array], Params]]:
             variables = {"params": params, **state.extra}
             painted, changed = networks.apply_train(variables, photo, config)
-            terms = evaluate(problem, perception, style, photo, painted)
-            total = jnp.mean(losses.weigh(terms, weights))
-            means = {name: jnp.mean(value) for name, value in terms.items()}
+            values = evaluate(problem, perception, style, photo, painted)
+            total = jnp.mean(losses.weigh(values, weights))
+            means = {name: jnp.mean(value) for name, value in values.items()}
             return total, ({"loss": total, **means}, changed)
 
         gradient, (report, changed) = jax.grad(loss, has_aux=True)(state.params)

@@ -12,7 +12,7 @@ from jaxstyle import networks, runtime
 from jaxstyle.io import images
 from jaxstyle.io import stylize as stylize_room
 from jaxstyle.io.outputs import Job
-from jaxstyle.io.stylize import stylize_files
+from jaxstyle.io.stylize import stylize_files, stylize_in_styles
 from jaxstyle.methods.feedforward import StyleModel, stylize
 from jaxstyle.types import InputError
 
@@ -282,3 +282,64 @@ def _needed(model, shape):
     stack = jax.ShapeDtypeStruct(shape, np.float32)
     needs = jax.jit(stylize).lower(model, stack).compile().memory_analysis()
     return needs.argument_size_in_bytes + needs.temp_size_in_bytes + needs.output_size_in_bytes
+
+
+# Several models.
+
+
+@pytest.fixture
+def two_models(tiny_model):
+    config = tiny_model.config
+    return {
+        "a": tiny_model,
+        "b": StyleModel(networks.init(jax.random.key(1), config), config),
+    }
+
+
+def in_styles(work: list[Job], names) -> dict[str, list[Job]]:
+    return {
+        name: [Job(job.source, job.target.parent / name / job.target.name) for job in work]
+        for name in names
+    }
+
+
+def test_several_models_give_what_each_gives_alone(jobs, two_models):
+    work = jobs((20, 24), (20, 24), (20, 24), (9, 40))
+    together = in_styles(work, two_models)
+    outcomes = stylize_in_styles(two_models, together, batch=2, strength=0.9)
+    assert [outcome.error for outcome in outcomes] == [None] * 8
+    for name, model in two_models.items():
+        stylize_files(model, work, batch=2, strength=0.9)
+        for job, own in zip(work, together[name], strict=True):
+            np.testing.assert_array_equal(bytes_of(own.target), bytes_of(job.target))
+    first, second = (bytes_of(own[0].target) for own in together.values())
+    assert np.abs(first - second).max() > 2
+
+
+def test_models_of_one_architecture_share_a_program_and_a_file_is_read_once(
+    jobs, two_models, traces, monkeypatch
+):
+    config = networks.TransformerConfig(widths=(4, 4), blocks=0, outer_kernels=(3, 3))
+    other = StyleModel(networks.init(jax.random.key(2), config), config)
+    models = {**two_models, "c": other}
+    work, reads = jobs((20, 24), (20, 24), (9, 40)), []
+    read = images.read
+    monkeypatch.setattr(images, "read", lambda *a, **k: reads.append(a[0]) or read(*a, **k))
+    outcomes = stylize_in_styles(models, in_styles(work, models), batch=2)
+    assert len(outcomes) == 9
+    assert sorted(traces) == [(1, 9, 40, 3)] * 2 + [(2, 20, 24, 3)] * 2
+    assert sorted(reads) == sorted(job.source for job in work)
+
+
+@pytest.mark.usefixtures("traces")
+def test_each_model_has_its_own_jobs_and_a_broken_file_fails_in_all(jobs, two_models):
+    work = jobs((20, 24), (20, 24))
+    work[1].source.write_bytes(b"no picture")
+    together = in_styles(work, two_models)
+    del together["b"][0]
+    outcomes = stylize_in_styles(two_models, together)
+    done = [outcome.job for outcome in outcomes if outcome.error is None]
+    assert done == [together["a"][0]] and done[0].target.exists()
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    assert {outcome.job for outcome in failed} == {together["a"][1], together["b"][0]}
+    assert all("is not a picture" in outcome.error for outcome in failed)
