@@ -198,7 +198,7 @@ def _jaxstyle(args: argparse.Namespace) -> Callable[[], float]:
     return call
 
 
-def _torch(args: argparse.Namespace) -> Callable[[], float]:
+def _torch(args: argparse.Namespace, device: str = "cpu") -> Callable[[], float]:
     import torch
     import torch_models
 
@@ -212,8 +212,9 @@ def _torch(args: argparse.Namespace) -> Callable[[], float]:
     perception = torch_models.Perception(
         _nested(arrays, "perception"), network, layers, channels_last="contig" not in args.worker
     )
+    perception.move(device)
     photo, style, first = (
-        torch.from_numpy(arrays[name].copy()).permute(2, 0, 1)[None].contiguous()
+        torch.from_numpy(arrays[name].copy()).permute(2, 0, 1)[None].contiguous().to(device)
         for name in ("photo", "style", "first")
     )
     del arrays
@@ -241,7 +242,7 @@ def _torch(args: argparse.Namespace) -> Callable[[], float]:
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in args.worker):
+        with torch.autocast(device, torch.bfloat16, enabled="bf16" in args.worker):
             value = run(image)
         value.backward()
         image.grad = image.grad.contiguous()  # LBFGS flattens it
@@ -265,7 +266,7 @@ def _torch(args: argparse.Namespace) -> Callable[[], float]:
         )
         options = optimizer.param_groups[0]
         options["max_iter"], options["max_eval"] = MEMORY + 1, 10 * MEMORY
-        curvatures = torch.from_numpy(_curvatures(first.shape))
+        curvatures = torch.from_numpy(_curvatures(first.shape)).to(device)
 
         def bowl() -> torch.Tensor:
             optimizer.zero_grad(set_to_none=True)

@@ -11,14 +11,37 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 
-def serve(call: Callable[[], float]) -> None:
+class Timing(NamedTuple):
+    """What a worker took.
+
+    Attributes:
+      seconds: of its calls, one a round.
+      peak: bytes.
+      warm_up: seconds of its first call.
+      value: that its first call returned.
+    """
+
+    seconds: list[float]
+    peak: float
+    warm_up: float
+    value: float
+
+
+def resident_peak() -> float:
+    """Return the most bytes this process has had in main memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def serve(call: Callable[[], float], peak: Callable[[], float] = resident_peak) -> None:
     """Be a worker: warm up, then run `call` once for every line on stdin and answer its seconds.
 
     Args:
       call: does the work, waits for it, and returns a number that tells whether it is right (a
         loss, a mean pixel).
+      peak: returns the most bytes taken so far.
     """
     began = time.perf_counter()
     value = call()
@@ -29,12 +52,46 @@ def serve(call: Callable[[], float]) -> None:
         began = time.perf_counter()
         call()
         seconds = time.perf_counter() - began
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        _answer(seconds=seconds, peak=peak * 1024)
+        _answer(seconds=seconds, peak=peak())
 
 
 def _answer(**values: float) -> None:
     print("@" + json.dumps(values), flush=True)
+
+
+def collect(
+    variants: Mapping[str, Sequence[str]], rounds: int, *, one_by_one: bool = False
+) -> dict[str, Timing]:
+    """Run the variants in turn.
+
+    Args:
+      variants: command line of each worker, by name.
+      rounds: calls of each.
+      one_by_one: whether a worker starts when the one before is warm, so that seconds of first
+        calls mean something too.
+    """
+    workers, ready = {}, {}
+    for name, command in variants.items():
+        workers[name] = _start(command)
+        if one_by_one:
+            ready[name] = _read(workers[name])
+    ready = ready or {name: _read(worker) for name, worker in workers.items()}
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    peaks: dict[str, float] = {}
+    for _ in range(rounds):
+        for name, worker in workers.items():
+            assert worker.stdin is not None
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+            answer = _read(worker)
+            times[name].append(answer["seconds"])
+            peaks[name] = answer["peak"]
+    for worker in workers.values():
+        worker.communicate()
+    return {
+        name: Timing(times[name], peaks[name], ready[name]["warm_up"], ready[name]["value"])
+        for name in variants
+    }
 
 
 def compare(
@@ -52,20 +109,8 @@ def compare(
       ratio of its median and of its minimum to the best baseline's, the lowest and highest ratio
       to the baseline with the best median in one round, and its value.
     """
-    workers = {name: _start(command) for name, command in variants.items()}
-    ready = {name: _read(worker) for name, worker in workers.items()}
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    peaks: dict[str, float] = {}
-    for _ in range(rounds):
-        for name, worker in workers.items():
-            assert worker.stdin is not None
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-            answer = _read(worker)
-            times[name].append(answer["seconds"])
-            peaks[name] = answer["peak"]
-    for worker in workers.values():
-        worker.communicate()
+    timings = collect(variants, rounds)
+    times = {name: timing.seconds for name, timing in timings.items()}
     best = {
         kind: min(pick(times[name]) for name in variants if baseline(name))
         for kind, pick in {"median": statistics.median, "min": min}.items()
@@ -84,9 +129,9 @@ def compare(
             "ratio_min": min(seconds) / best["min"],
             "ratio_low": min(rounds_of[name]),
             "ratio_high": max(rounds_of[name]),
-            "peak": peaks[name],
-            "warm_up": ready[name]["warm_up"],
-            "value": ready[name]["value"],
+            "peak": timings[name].peak,
+            "warm_up": timings[name].warm_up,
+            "value": timings[name].value,
         }
         for name, seconds in times.items()
     }

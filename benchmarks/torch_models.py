@@ -85,6 +85,12 @@ class Perception(torch.nn.Module):
         self.std = torch.tensor(convention.std).view(1, 3, 1, 1)
         self.scale, self.bgr = convention.scale, convention.bgr
 
+    def move(self, device: str) -> None:
+        """Put the constants on a device."""
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        for tensors in (self.kernels, self.biases):
+            tensors.update({name: tensor.to(device) for name, tensor in tensors.items()})
+
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the maps of images in [0, 1]."""
         x = (x * self.scale - self.mean) / self.std

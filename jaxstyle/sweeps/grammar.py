@@ -14,6 +14,7 @@ way round.
 """
 
 import ast
+import contextlib
 import difflib
 import glob
 import itertools
@@ -21,6 +22,8 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from jaxstyle.types import InputError
 
@@ -39,7 +42,8 @@ LAYER_SETS: dict[str, dict[str, tuple[str, ...]]] = {
     "content": {"shallow": ("relu2_2",), "middle": ("relu3_2",), "deep": ("relu4_2",)},
 }
 
-_RANGE = re.compile(r"(.+?)\.\.([^:]+)(?::(\d+)(lin|log)?)?", re.IGNORECASE)
+_COUNT = re.compile(r"([0-9]{1,9})(lin|log)?", re.IGNORECASE)
+_LARGEST = 2**63  # of whole numbers, as JSON and others read them
 
 
 class Axis(NamedTuple):
@@ -164,7 +168,8 @@ def told(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         short = f"{value:.6g}"
-        return short if float(short) == value else repr(value)
+        short = short if float(short) == value else repr(value)
+        return short.replace("e+", "e")  # what + joins are values
     if isinstance(value, tuple):
         return "+".join(map(told, value)) if value else "()"
     return str(value)
@@ -177,10 +182,12 @@ def _unknown(key: str, settings: Mapping[str, Any]) -> InputError:
 
 
 def _axis(text: str, points: list[Values]) -> Axis:
-    for index, point in enumerate(points):
-        if point in points[:index]:
+    seen = set()
+    for point in points:
+        if frozenset(point.items()) in seen:
             what = ", ".join(f"{key}={told(value)}" for key, value in point.items())
             raise InputError(f"--sweep '{text}' has {what} twice; give each once.")
+        seen.add(frozenset(point.items()))
     return Axis(text, tuple(points))
 
 
@@ -208,9 +215,9 @@ def _split(text: str, separator: str) -> list[str]:
 def _values(key: str, text: str, like: Any) -> list[Any]:
     values: list[Any] = []
     for item in _split(text, ","):
-        if _is_number(like) and (match := _RANGE.fullmatch(item)):
-            values += _range(key, item, match, like)
-        elif isinstance(like, str) and any(sign in item for sign in "*?["):
+        if _is_number(like) and ".." in item:
+            values += _range(key, item, like)
+        elif isinstance(like, str) and any(s in item for s in "*?[") and not _is_quoted(item):
             values += _files(key, item)
         else:
             values.append(_value(key, item, like))
@@ -221,34 +228,55 @@ def _is_number(like: Any) -> bool:
     return isinstance(like, (int, float)) and not isinstance(like, bool)
 
 
-def _range(key: str, item: str, match: re.Match[str], like: Any) -> list[Any]:
-    ends = [_value(key, end, 0.0) for end in match.group(1, 2)]
-    low, high = ends
+def _range(key: str, item: str, like: Any) -> list[Any]:
+    first, _, rest = item.partition("..")
+    last, colon, counted = rest.partition(":")
+    match = _COUNT.fullmatch(counted)
+    if not (first and last) or bool(colon) != bool(match):
+        raise InputError(f"--sweep {key}={item}: write a range as 0..3, 1..9:5 or 1e-2..1e2:5log.")
     whole = isinstance(like, int)
-    if match[3] is None:
-        if not whole or not (low.is_integer() and high.is_integer()):
+    ends = [_end(key, end.strip(), like) for end in (first, last)]
+    if match is None:
+        if not whole:
             raise InputError(f"--sweep {key}={item}: say how many numbers, e.g. {item}:5 or :5log.")
-        if high < low or high - low >= MOST_CELLS:
+        if not 0 <= ends[1] - ends[0] < MOST_CELLS:
             raise InputError(
                 f"--sweep {key}={item}: give the lower end first, and at most {MOST_CELLS} numbers."
             )
-        return list(range(int(low), int(high) + 1))
-    count = int(match[3])
-    if not 2 <= count <= MOST_CELLS or low == high:
-        raise InputError(f"--sweep {key}={item}: give two ends and 2 numbers or more, e.g. 1..9:5.")
-    if (match[4] or "").lower() == "log":
-        if min(ends) <= 0:
-            raise InputError(f"--sweep {key}={item}: both ends of a log range must be above 0.")
-        values = [low * (high / low) ** (i / (count - 1)) for i in range(count)]
-    else:
-        values = [low + (high - low) * i / (count - 1) for i in range(count)]
-    values = [low, *(_neat(value) for value in values[1:-1]), high]
-    if not whole:
-        return values
-    rounded = [round(value) for value in values]
-    if len(set(rounded)) < count:
-        raise InputError(f"--sweep {key}={item}: there are not {count} whole numbers in between.")
-    return rounded
+        return list(range(ends[0], ends[1] + 1))
+    count = int(match[1])
+    if not 2 <= count <= MOST_CELLS or ends[0] == ends[1]:
+        raise InputError(
+            f"--sweep {key}={item}: give two ends and 2 to {MOST_CELLS} numbers, e.g. 1..9:5."
+        )
+    log = (match[2] or "").lower() == "log"
+    if log and min(ends) <= 0:
+        raise InputError(f"--sweep {key}={item}: both ends of a log range must be above 0.")
+    between = [_between(*map(float, ends), i / (count - 1), log) for i in range(1, count - 1)]
+    values = [ends[0], *(round(value) if whole else _neat(value) for value in between), ends[1]]
+    if len(set(values)) < count:
+        kind = "whole " if whole else ""
+        raise InputError(
+            f"--sweep {key}={item}: there are not {count} {kind}numbers in between; ask for fewer."
+        )
+    return values
+
+
+def _end(key: str, text: str, like: Any) -> Any:
+    """Return an end of a range; whole ones may be written 1e3, and keep all their digits."""
+    if isinstance(like, float):
+        return _value(key, text, like)
+    with contextlib.suppress(InputError):
+        return _value(key, text, like)
+    value = _value(key, text, 0.0)
+    return _checked(key, int(value) if value.is_integer() else value, like)
+
+
+def _between(low: float, high: float, share: float, log: bool) -> float:
+    # Neither difference nor ratio of the ends may overflow.
+    if log:
+        return math.exp(math.log(low) * (1 - share) + math.log(high) * share)
+    return low * (1 - share) + high * share
 
 
 def _neat(value: float) -> float:
@@ -266,8 +294,7 @@ def _files(key: str, pattern: str) -> list[str]:
 def _value(key: str, text: str, like: Any) -> Any:
     """Return one value of the type that the config has."""
     if isinstance(like, str):
-        quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-        return text[1:-1] if quoted else text
+        return _unquoted(text)
     if isinstance(like, (tuple, list)) and not text.startswith("("):
         return _names(key, text)
     if isinstance(like, bool):
@@ -277,7 +304,7 @@ def _value(key: str, text: str, like: Any) -> Any:
     for reader in readers:
         try:
             return _checked(key, reader(text), like)
-        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
             if isinstance(error, InputError):
                 raise
     return _checked(key, text, like)
@@ -289,35 +316,45 @@ def _names(key: str, text: str) -> tuple[Any, ...]:
     names: list[Any] = []
     for word in text.split("+"):
         names += sets.get(word.strip(), (_number_or_word(word.strip()),))
-    return tuple(dict.fromkeys(names)) if sets else tuple(names)
+    return _checked(key, tuple(dict.fromkeys(names) if sets else names), ())
 
 
 def _number_or_word(word: str) -> Any:
     try:
         return float(word)
     except ValueError:
-        return word
+        return _unquoted(word)
+
+
+def _is_quoted(text: str) -> bool:
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if _is_quoted(text) else text
 
 
 def _checked(key: str, value: Any, like: Any) -> Any:
     """Return a value as the config would hold it, or refuse it."""
-    if isinstance(like, (tuple, list)) and isinstance(value, (tuple, list)):
-        return tuple(value)
-    if like is None:
-        return value
+    if isinstance(like, (tuple, list, type(None))) and isinstance(value, (tuple, list)):
+        return tuple(_plain(key, item) for item in value)
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(like, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = _float(key, value)
-    if type(value) is not type(like):
+        value = float(_plain(key, value))
+    if like is not None and type(value) is not type(like):
         names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
         kind = names.get(type(like), "a tuple such as ('relu1_1', 'relu2_1') or relu1_1+relu2_1")
         raise InputError(f"--sweep {key}: '{value}' is not {kind}; the config has {told(like)}.")
+    return _plain(key, value)
+
+
+def _plain(key: str, value: Any) -> Any:
+    """Return what a file of settings can hold: a truth, a number or text."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(value, (bool, int, float, str)):
+        raise InputError(f"--sweep {key}: '{value}' is neither a number nor text.")
+    if isinstance(value, int) and abs(value) >= _LARGEST:
+        raise InputError(f"--sweep {key}: a number has too many digits.")
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"--sweep {key}: {value} is not a finite number.")
     return value
-
-
-def _float(key: str, value: int) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        raise InputError(f"--sweep {key}: a number has too many digits.") from None

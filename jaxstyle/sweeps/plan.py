@@ -149,7 +149,9 @@ def write_plan(folder: str | os.PathLike[str], plan: Plan) -> None:
     record = {"cells": plan.cells, "launches": [launch._asdict() for launch in plan.launches]}
     file = pathlib.Path(folder) / PLAN_FILE
     draft = file.with_name(file.name + ".tmp")
-    draft.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    # A name of a file may hold bytes that are no UTF-8.
+    draft.write_text(text, encoding="utf-8", errors="surrogatepass")
     os.replace(draft, file)
 
 
@@ -165,13 +167,23 @@ def read_plan(folder: str | os.PathLike[str]) -> Plan | None:
         launches = [
             Launch(**{**launch, "cells": tuple(launch["cells"])}) for launch in record["launches"]
         ]
-        return Plan(tuple(map(_frozen, record["cells"])), tuple(launches))
+        plan = Plan(tuple(map(_frozen, record["cells"])), tuple(launches))
+        _check(plan)
+        return plan
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(
             f"{file} cannot be read ({error}); put it back, or choose another --workdir."
         ) from error
+
+
+def _check(plan: Plan) -> None:
+    if not all(isinstance(cell, dict) and cell for cell in plan.cells):
+        raise ValueError("a cell sets nothing")
+    computed = sorted(index for launch in plan.launches for index in launch.cells)
+    if not plan.cells or computed != list(range(len(plan.cells))):
+        raise ValueError("its launches are not of its cells, each once")
 
 
 def _frozen(value: Any) -> Any:

@@ -65,7 +65,8 @@ def write_result(folder: str | os.PathLike[str], result: Result) -> None:
     record["picture"] = None if result.picture is None else pathlib.Path(result.picture).name
     file = pathlib.Path(folder) / RESULT_FILE
     draft = file.with_name(file.name + ".tmp")
-    with draft.open("w", encoding="utf-8") as stream:
+    # A name of a file may hold bytes that are no UTF-8.
+    with draft.open("w", encoding="utf-8", errors="surrogatepass") as stream:
         json.dump(record, stream, indent=1, ensure_ascii=False)
         stream.write("\n")
         stream.flush()
@@ -91,7 +92,7 @@ def read_result(folder: str | os.PathLike[str]) -> Result | None:
         return Result(**record)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{file} cannot be read ({error}); delete that file to compute the cell again."
         ) from error
