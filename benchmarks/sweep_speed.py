@@ -41,14 +41,15 @@ import interleave  # noqa: E402
 from train_step import _nested  # noqa: E402
 
 LANES = (1, 2, 4, 8, 16)
-TOGETHER, LOOP, TORCH = ("vmap", "map"), "loop", ("torch", "torch+malloc", "torch compile")
+VMAP, MAP, LOOP = "vmap", "map", "loop"
+TOGETHER, TORCH = (VMAP, MAP), ("torch", "torch+malloc", "torch compile")
 FORMS = (*TOGETHER, LOOP, *TORCH)
 NETWORKS, SIZES, OPTIMIZERS = ("embedded", "vgg16"), (128, 256), ("adam", "lbfgs")
 CELL_STEPS = 300
 # Steps in a program, and rounds. (A sweep's programs have 20.)
 STEPS = {("embedded", 128): (10, 7), ("embedded", 256): (5, 5), ("vgg16", 128): (3, 5)}
 SLOWEST, ON_ACCELERATOR = (2, 3), (20, 7)
-# Lane-steps of a call are at least as many programs of one lane: short calls measure noise.
+# A worker of fewer lanes runs its program several times a call: short calls measure noise.
 PROGRAMS = 4
 # Relative, of first losses; an accelerator multiplies with 10 bits of mantissa.
 APART, APART_ON_ACCELERATOR = 1e-5, 1e-2
@@ -198,11 +199,14 @@ def _jaxstyle(args: argparse.Namespace) -> None:
 
 
 def _torch(args: argparse.Namespace) -> None:
+    import warnings
+
     import torch
     import torch_models  # noqa: F401  (imports are no part of the first call)
 
     from jaxstyle import features  # noqa: F401
 
+    warnings.filterwarnings("ignore", "dynamo_pgo")  # that its cache is off
     args.steps *= _work(args.worker)[1]
     if args.device == "cuda":  # as XLA does
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -249,15 +253,15 @@ class Speed:
 
 def _print_workers(timings: Mapping[str, interleave.Timing], steps: int) -> None:
     print(
-        f"{'ms a step and cell':18s} {'median':>8s} {'min':>8s} {'max':>8s} {'before the first':>17s}"
-        f" {'peak MiB':>9s}  value"
+        f"{'ms a step and cell':18s} {'median':>8s} {'min':>8s} {'max':>8s} {'before first':>13s} "
+        f"{'peak MiB':>9s}  value"
     )
     for name, timing in timings.items():
         speed = Speed(name, timing, steps)
         low, high = min(speed.seconds), max(speed.seconds)
         print(
             f"{name:18s} {speed.median * 1e3:8.2f} {low * 1e3:8.2f} {high * 1e3:8.2f} "
-            f"{speed.setup:16.1f}s {speed.peak:9.0f}  {timing.value:.6g}"
+            f"{speed.setup:12.1f}s {speed.peak:9.0f}  {timing.value:.6g}"
         )
 
 
@@ -294,12 +298,9 @@ def _cells(count: int, sides: Mapping[str, Speed], rivals: Sequence[Speed]) -> d
     everyone = {**sides, "PyTorch": _best(rivals)} if rivals else dict(sides)
     row = {"N": str(count)}
     row |= {name: _number(speed.cells_a_minute()) for name, speed in everyone.items()}
-    for name in (name for name in TOGETHER if name in sides):
-        row |= {
-            f"{name} / {other}": sides[name].over(everyone[other])
-            for other in (LOOP, "PyTorch")
-            if other in everyone
-        }
+    for one, other in ((VMAP, LOOP), (VMAP, "PyTorch"), (MAP, LOOP)):
+        if one in everyone and other in everyone:
+            row[f"{one} / {other}"] = everyone[one].over(everyone[other])
     compiled = {name: speed.cells_a_minute(count) for name, speed in sides.items()}
     if rivals:
         compiled["PyTorch"] = max(rival.cells_a_minute(count) for rival in rivals)

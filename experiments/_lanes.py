@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from experiments import _scene, _work
-from jaxstyle import losses, optimize, workdir
+from jaxstyle import losses, optimize, runtime, workdir
 from jaxstyle.io import scenes
 from jaxstyle.methods import per_image
 from jaxstyle.sweeps import lanes
@@ -180,6 +180,7 @@ class Group:
         """Return the compiled program of so many lanes and steps, by default a whole chunk."""
         key = (form, count, steps or min(self._chunk, self.steps))
         if key not in self._compiled:
+            runtime.return_large_blocks()  # of what one program works in, the next finds a place
             self._compiled[key] = self._compile(*key)
         return self._compiled[key]
 

