@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxstyle import ops
+from jaxstyle.ops.formulation import formulation
 from jaxstyle.types import InputError
 
 REDUCTIONS = {"max": np.max, "average": np.mean}
@@ -78,3 +79,22 @@ def test_errors():
         ops.pool2d(jnp.ones((1, 8, 3)))
     with pytest.raises(InputError, match="unknown pooling 'mean'.*Choices: max, average"):
         ops.pool2d(jnp.ones((4, 4, 3)), "mean")
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("shape", [(4, 6, 3), (5, 7, 2), (2, 3, 4, 5, 1)])
+def test_the_gradient_for_a_cpu_is_that_of_the_definition(shape, dtype):
+    x = jnp.asarray(_distinct(5, *shape) % 251, dtype)  # exact in bfloat16
+    weights = jnp.asarray(_distinct(6, *ops.pool2d(x).shape) % 13, dtype)
+
+    def gradient(x):
+        return jax.grad(lambda x: jnp.sum(ops.pool2d(x) * weights))(x)
+
+    by_cpu = gradient(x)
+    with formulation("plain"):
+        by_definition = gradient(x)
+    assert by_cpu.dtype == dtype
+    np.testing.assert_array_equal(by_cpu, by_definition)
+    lanes = jax.vmap(gradient)(jnp.stack([x, x[::-1]]))
+    np.testing.assert_array_equal(lanes[0], by_cpu)
+    np.testing.assert_array_equal(lanes[1], gradient(x[::-1]))
