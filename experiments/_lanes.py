@@ -82,7 +82,7 @@ def static(config: ml_collections.ConfigDict, scene: scenes.Scene) -> str:
     fixed["content is none"] = config.content == _scene.NONE
     if objective.chain:  # of each layer with the next: which ones is in the program
         fixed["chained"] = objective.style_layers
-    if objective.style_statistic == "patches":  # as many as the painting has
+    if objective.style_statistic in ("patches", "sliced"):  # as many as the painting has
         fixed["styles"] = [style.shape for style in scene.styles]
     return json.dumps(fixed, sort_keys=True, default=str)
 
@@ -164,15 +164,24 @@ class Group:
             advance, lambda state: measure(params, (state, own_at(0))), self._picture, start
         )
 
-    def moved(self, state: optimize.State) -> optimize.State:
-        """Return the lanes of the scale before in the size of this one; bad ones stay bad."""
+    def moved(self, state: optimize.State, steps: int) -> optimize.State:
+        """Return the lanes of the scale before in the size of this one.
+
+        Bad ones stay bad, and at the step where they became so.
+
+        Args:
+          state: of the scale before.
+          steps: that it had.
+        """
         height, width = self._sample.scene.content.shape[:2]
         margin = self._wide.margin
 
         def one(state: optimize.State) -> optimize.State:
             begun = optimize.rescaled(state, (height, width), self._solver, margin=margin)
             bad = state.status == optimize.NOT_FINITE
-            return dataclasses.replace(begun, status=jnp.where(bad, state.status, begun.status))
+            status = jnp.where(bad, state.status, begun.status)
+            step = jnp.where(bad, state.step - steps, begun.step)
+            return dataclasses.replace(begun, status=status, step=step)
 
         return jax.vmap(one)(state)
 

@@ -16,7 +16,7 @@ import ml_collections
 import numpy as np
 
 from experiments import _lanes, _scene, _work
-from jaxstyle import optimize, painter, trainer, workdir
+from jaxstyle import features, optimize, painter, trainer, workdir
 from jaxstyle.io import images
 from jaxstyle.reporting.metrics_file import read_metrics
 from jaxstyle.sweeps import lanes, results
@@ -68,9 +68,27 @@ def piece(config: ml_collections.ConfigDict) -> Piece:
     # Most cells of a sweep share their pictures, and differ in numbers.
     pictures = {k: v for k, v in config.to_dict().items() if k not in _NUMBERS}
     original, scales = _scales_of(json.dumps(pictures))
-    _work.objective_of(config, scales[-1].scene, 0)
+    _scene.check(config)
+    scene = scales[-1].scene
+    objective, _ = _work.objective_of(config, scene, 0)
     _work.solver_of(config, config.steps)
+    _work.problem_of(config, objective, _loaded(config.features)[1])
+    _check_layers(config, objective.layers, scene.content.shape)
     return Piece(config, original, list(scales))
+
+
+def _check_layers(
+    config: ml_collections.ConfigDict, layers: tuple[str, ...], shape: tuple[int, ...]
+) -> None:
+    """Refuse layers and a type of numbers that the network does not have."""
+    how = config.features
+    key = json.dumps([how.to_dict(), layers, shape])
+    if layers and key not in _CHECKED:
+        params, network = _loaded(how)
+        image = jax.ShapeDtypeStruct(shape, jnp.float32)
+        see = functools.partial(features.features, layers=layers, network=network, dtype=how.dtype)
+        jax.eval_shape(see, params, image)
+        _CHECKED.add(key)
 
 
 def work(payload: Mapping[str, Any], report: Callable[[int], None]) -> dict[str, Any]:
@@ -197,7 +215,7 @@ def _through(
         group = group_of(wide, cells[0], sample[number].steps)
         functions = group.work(cells, launch.form)
         if outcome is not None:
-            moved = group.moved(outcome.state)
+            moved = group.moved(outcome.state, sample[number - 1].steps)
             functions = functions._replace(start=functools.partial(jax.tree.map, jnp.copy, moved))
         outcome = lanes.paint_lanes(
             functions,
@@ -247,19 +265,23 @@ def group_of(wide: ml_collections.ConfigDict, sample: _lanes.Cell, steps: int) -
 _GROUPS: dict[str, _lanes.Group] = {}
 _MOST_GROUPS = 4  # programs hold memory, and come back from the compilation cache
 _LOADED: dict[str, _work.Perception] = {}
+_MOST_LOADED = 3
+_CHECKED: set[str] = set()
 
 
 def forget() -> None:
     """Let go of networks, programs and pictures."""
     _GROUPS.clear()
     _LOADED.clear()
+    _CHECKED.clear()
     _scales_of.cache_clear()
 
 
 def _loaded(config: ml_collections.ConfigDict) -> _work.Perception:
     key = json.dumps(config.to_dict())
     if key not in _LOADED:
-        _LOADED.clear()
+        while len(_LOADED) >= _MOST_LOADED:
+            _LOADED.pop(next(iter(_LOADED)))
         _LOADED[key] = _work.perception(config)
     return _LOADED[key]
 

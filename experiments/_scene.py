@@ -15,6 +15,7 @@ from jaxstyle.methods import per_image
 from jaxstyle.types import InputError, unknown_choice
 
 NONE = "none"
+_LARGEST_SEED = 10**9  # what is drawn later counts on from it, in 32 bits
 _SMALLEST = 16  # shorter side of a content
 _SEAMLESS = 16  # what the sides of a tile are multiples of: four pools
 
@@ -156,6 +157,14 @@ def finished(
     if way == "style":
         return np.asarray(colors.recolor(picture, jnp.asarray(scene.styles[0]), "histogram"))
     return np.asarray(colors.recolor(picture, jnp.asarray(scene.content), way))
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuse a start that is no picture, and a seed that random numbers cannot begin with."""
+    if config.start not in per_image.STARTS and not pathlib.Path(config.start).is_file():
+        raise unknown_choice("start", config.start, per_image.STARTS)
+    if not 0 <= config.seed <= _LARGEST_SEED:
+        raise InputError(f"seed is {config.seed}; choose a number from 0 to {_LARGEST_SEED}.")
 
 
 def first(config: ml_collections.ConfigDict, scene: scenes.Scene) -> Any:

@@ -31,6 +31,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
     # Wrong settings show in these lines, before a folder is made; so does a size beyond memory.
     first_steps = config.scales.first_steps or config.steps
     trainer.check_counts(steps=config.steps, save_every=config.save_every, first_steps=first_steps)
+    _scene.check(config)
     original, scene = _scene.read(config)
     scales = _scene.plan(config, scene, folder.expanduser())
     loaded = _work.perception(config.features)

@@ -252,7 +252,8 @@ def _range(key: str, item: str, like: Any) -> list[Any]:
     log = (match[2] or "").lower() == "log"
     if log and min(ends) <= 0:
         raise InputError(f"--sweep {key}={item}: both ends of a log range must be above 0.")
-    between = [_between(*map(float, ends), i / (count - 1), log) for i in range(1, count - 1)]
+    low, high = map(float, ends)
+    between = [_between(low, high, i / (count - 1), log) for i in range(1, count - 1)]
     values = [ends[0], *(round(value) if whole else _neat(value) for value in between), ends[1]]
     if len(set(values)) < count:
         kind = "whole " if whole else ""

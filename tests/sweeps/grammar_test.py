@@ -96,6 +96,7 @@ def test_plain_words():
     same(values_of("seamless=true,0"), [True, False])
     same(values_of("seamless=1,False"), [True, False])
     same(values_of("style=the wave (1).jpg,b=c,0..3"), ["the wave (1).jpg", "b=c", "0..3"])
+    same(values_of("style='a' and b,c 'd'"), ["'a' and b", "c 'd'"])
     same(values_of("config.seed=4"), [4])
     same(values_of(" seed = 4 "), [4])
     same(values_of("masks='',rest,a.png+''"), [("",), ("rest",), ("a.png", "")])
@@ -194,8 +195,8 @@ def test_ranges_are_told_without_dust():
 
 def test_patterns_stand_for_the_files_they_find(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "art" / "sub").mkdir(parents=True)
-    for name in ("b.jpg", "a.jpg", "c,1.jpg", "c.png", "sub/d.jpg"):
+    (tmp_path / "art" / "sub" / "sub").mkdir(parents=True)
+    for name in ("b.jpg", "a.jpg", "c,1.jpg", "c.png", "sub/sub/d.jpg"):
         (tmp_path / "art" / name).touch()
     assert values_of("style=art/*.jpg,starry") == [
         "art/a.jpg",
@@ -205,7 +206,7 @@ def test_patterns_stand_for_the_files_they_find(tmp_path, monkeypatch):
     ]
     assert values_of("style=art/[bc].*") == ["art/b.jpg", "art/c.png"]
     assert values_of("style=art/?.png") == ["art/c.png"]
-    assert values_of("style=art/**/d.jpg") == ["art/sub/d.jpg"]
+    assert values_of("style=art/**/d.jpg") == ["art/sub/sub/d.jpg"]
     assert values_of("style='art/*.jpg'") == ["art/*.jpg"]
     assert sentence_of("style=art/*.gif") == (
         "--sweep style=art/*.gif: no file is found; check the pattern."

@@ -217,7 +217,7 @@ def test_the_form_is_that_of_the_faster_program(backend, side, how, form, lanes_
 @pytest.mark.parametrize(
     ("form", "name", "before"),
     [
-        ("loop", "lbfgs", 0),
+        ("loop", "adam", 0),
         ("map", "lbfgs", 30),
         ("map", "adam", 0),
         ("vmap", "lbfgs", 0),
@@ -292,6 +292,18 @@ def test_a_lane_that_goes_bad_stays_at_its_last_good_picture(tmp_path, form, nam
         assert metrics[lane].count(b"\n") == lines.count(b"\n")
 
 
+def test_a_lane_that_is_led_back_to_its_beginning_has_no_line(tmp_path):
+    """Its second step is bad, so the first is not taken either; the loss before it was fine."""
+    near = float(jnp.max(jnp.abs(FIRSTS[1] - TARGETS[1]))) - 0.02
+    work = several(SOLVERS["adam"], "map", [0, 1, 2], [0.0, near, 0.0])
+    outcome, metrics = paint(work, tmp_path / "lanes", 3)
+    assert outcome.statuses[1] == optimize.NOT_FINITE and outcome.steps[1] == 0
+    assert np.isfinite(work.measure(outcome.state)["loss"]).all()
+    _, lines = paint_alone(single(SOLVERS["adam"], 1, near), tmp_path / "alone")
+    assert metrics[1] == lines == b"" and outcome.metrics[1] == {}
+    np.testing.assert_array_equal(work.picture(outcome.state)[1], FIRSTS[1])
+
+
 def test_when_all_lanes_are_bad_nothing_more_is_computed(tmp_path):
     solver, reported = SOLVERS["adam"], []
     work = several(solver, "map", [0, 1], [9.0, 9.0])
@@ -336,28 +348,29 @@ def test_lanes_beyond_the_cells_are_painted_for_nothing(tmp_path, form):
 # Interruptions.
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("stop", [2, 4, 10])
-def test_stopped_and_started_again_lanes_end_with_the_same_bits(tmp_path, number, stop):
+@pytest.mark.parametrize(
+    ("number", "stop", "before"),
+    [(signal.SIGINT, 2, 0), (signal.SIGTERM, 4, 30), (signal.SIGTERM, 10, 0)],
+)
+def test_stopped_and_started_again_lanes_end_with_the_same_bits(tmp_path, number, stop, before):
     solver = SOLVERS["lbfgs"]
     work = several(solver, "vmap", [0, 1, 2], [0.15, 0.0, 9.0])
-    whole, wanted = paint(work, tmp_path / "whole", 3)
+    whole, wanted = paint(work, tmp_path / "whole", 3, before=before)
     assert optimize.NOT_FINITE in whole.statuses and optimize.RUNNING in whole.statuses
 
     def stopping(done):
-        if done == stop:
+        if done == before + stop:
             os.kill(os.getpid(), number)
 
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    half, metrics = paint(work, tmp_path / "parts", 3, report=stopping)
-    assert half.signal == number and max(half.steps) == stop
+    half, metrics = paint(work, tmp_path / "parts", 3, before=before, report=stopping)
+    assert half.signal == number and max(half.steps) == before + stop
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     assert all(w.startswith(m) for w, m in zip(wanted[1:], metrics[1:], strict=True))
-    part = painter.Part(tmp_path / "parts" / "launch", 0, STEPS)
-    assert part.begun
+    assert painter.Part(tmp_path / "parts" / "launch", before, before + STEPS).begun
     later = []
-    again, metrics = paint(work, tmp_path / "parts", 3, report=later.append)
-    assert later == [step for step in (2, 4, 6, 8, 10, 11) if step > stop]
+    again, metrics = paint(work, tmp_path / "parts", 3, before=before, report=later.append)
+    assert later == [before + step for step in (2, 4, 6, 8, 10, 11) if step > stop]
     same_bits(again.state, whole.state)
     assert metrics == wanted
     assert dataclasses.replace(again, state=None) == dataclasses.replace(whole, state=None)
@@ -377,7 +390,7 @@ def test_killed_after_any_line_lanes_end_with_the_same_bits(tmp_path, monkeypatc
     whole, wanted = paint(work, tmp_path / "whole", 3)
     total = sum(lines.count(b"\n") for lines in wanted)
     append = MetricsFile.append
-    for kill in range(1, total, 4):
+    for kill in range(1, total, 5):
         written = []
 
         def appending(self, step, values, kill=kill, written=written):
@@ -392,6 +405,19 @@ def test_killed_after_any_line_lanes_end_with_the_same_bits(tmp_path, monkeypatc
         again, metrics = paint(work, tmp_path / f"run{kill}", 3)
         same_bits(again.state, whole.state)
         assert metrics == wanted
+
+
+def test_a_kill_loses_the_steps_since_the_save_before(tmp_path):
+    work, reported = several(SOLVERS["adam"], "map", [0, 1, 2], [0.0] * 3), []
+
+    def killed(done):
+        if done == 2 * SAVE:
+            raise KeyError("killed")
+
+    with pytest.raises(KeyError, match="killed"):
+        paint(work, tmp_path / "run", 3, report=killed)
+    paint(work, tmp_path / "run", 3, report=reported.append)
+    assert reported == [6, 8, 10, 11]
 
 
 def test_what_is_finished_is_not_computed_again(tmp_path):

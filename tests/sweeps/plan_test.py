@@ -1,6 +1,7 @@
 """Names of cells, launches that cover them, and the plan as a file."""
 
 import json
+import os
 import pathlib
 import re
 import tempfile
@@ -195,9 +196,22 @@ def test_a_damaged_plan_is_refused_in_a_sentence(tmp_path, text):
     assert str(caught.value).endswith("); put it back, or choose another --workdir.")
 
 
-def test_a_plan_appears_whole_or_not_at_all(tmp_path):
+def test_a_plan_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     old = Plan(({"seed": 1},), (Launch(0, 0, "run", (0,), 1, 5),))
+    new = old._replace(cells=({"seed": 2},))
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    def write(made):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, "replace", killed)
+            plan.write_plan(tmp_path, made)
+
+    write(old)
+    assert plan.read_plan(tmp_path) is None
     plan.write_plan(tmp_path, old)
-    with pytest.raises(TypeError):
-        plan.write_plan(tmp_path, old._replace(cells=({"seed": object()},)))
+    write(new)
     assert plan.read_plan(tmp_path) == old
+    plan.write_plan(tmp_path, new)
+    assert plan.read_plan(tmp_path) == new
