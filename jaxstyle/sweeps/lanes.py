@@ -29,7 +29,8 @@ FORMS = (VMAP, MAP, LOOP)
 """How lanes are computed: all at once, one after the other in one program, or one to a program."""
 
 
-_CPU_LANES, _CPU_PIXELS = 8, 384 * 384
+_CPU_LANES = 8
+_CPU_TOGETHER, _CPU_MAPPED = 192 * 192, 384 * 384  # pixels, at most
 _ACCELERATOR_LANES = 64
 
 
@@ -93,9 +94,11 @@ class Choice(NamedTuple):
 def choose(backend: str, pixels: int, *, searches: bool = False, strips: bool = False) -> Choice:
     """Return the form for pictures of a size, by what `benchmarks/sweep_speed.py` measured.
 
-    On two CPU cores eight lanes of `vmap` take 0.66 to 0.86 of the loop's time at 96 to 160 pixels
-    a side and 0.87 to 0.96 at 256, but 1.0 to 1.06 at 512, where one picture keeps the cores busy;
-    `map` takes the loop's time everywhere. An accelerator wants as many lanes as its memory holds.
+    On two CPU cores eight lanes of `vmap` take 0.84 of the loop's time at 128 x 128 pixels with the
+    embedded network, four 0.72 with VGG-16. At 256 x 256 pixels one picture keeps the cores busy,
+    and `vmap` takes 0.95 to 1.10; `map`, which computes lanes one after the other without going
+    back to Python, 0.93 to 0.99, and little more memory than one lane. Sixteen lanes are no better
+    than eight. An accelerator wants as many lanes as its memory holds.
 
     Args:
       backend: of JAX.
@@ -105,8 +108,8 @@ def choose(backend: str, pixels: int, *, searches: bool = False, strips: bool = 
       strips: whether pictures are seen in strips, because one alone is large.
 
     Example:
-      >>> choose("cpu", 256 * 256).form, choose("cpu", 1024 * 1024).form
-      ('vmap', 'loop')
+      >>> [choose("cpu", side * side).form for side in (128, 256, 1024)]
+      ['vmap', 'map', 'loop']
     """
     if strips:
         return Choice(LOOP, 1, "pictures in strips")
@@ -114,8 +117,10 @@ def choose(backend: str, pixels: int, *, searches: bool = False, strips: bool = 
         return Choice(LOOP, 1, "with a line search lanes would wait for the slowest")
     if backend != "cpu":
         return Choice(VMAP, _ACCELERATOR_LANES, f"one program on the {backend}")
-    if pixels > _CPU_PIXELS:
+    if pixels > _CPU_MAPPED:
         return Choice(LOOP, 1, "a picture of this size keeps the CPU busy alone")
+    if pixels > _CPU_TOGETHER:
+        return Choice(MAP, _CPU_LANES, "one after the other is faster at this size")
     return Choice(VMAP, _CPU_LANES, "faster together at this size")
 
 

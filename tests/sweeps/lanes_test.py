@@ -194,7 +194,9 @@ def test_stacked_pytrees_come_apart_again():
     ("backend", "side", "how", "form", "lanes_"),
     [
         ("cpu", 64, {}, "vmap", 8),
-        ("cpu", 384, {}, "vmap", 8),
+        ("cpu", 192, {}, "vmap", 8),
+        ("cpu", 193, {}, "map", 8),
+        ("cpu", 384, {}, "map", 8),
         ("cpu", 385, {}, "loop", 1),
         ("gpu", 64, {}, "vmap", 64),
         ("gpu", 2048, {}, "vmap", 64),
