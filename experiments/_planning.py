@@ -135,7 +135,8 @@ def _chosen(
     rule = lanes.choose(
         backend,
         math.prod(scale.scene.content.shape[:2]),
-        searches=config.solver.line_search == "zoom",
+        quasi_newton=config.solver.optimizer == "lbfgs",
+        searches=(config.solver.optimizer, config.solver.line_search) == ("lbfgs", "zoom"),
         strips=bool(config.features.rows),
     )
     form, most = request.form or rule.form, request.lanes or rule.lanes

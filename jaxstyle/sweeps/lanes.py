@@ -30,7 +30,7 @@ FORMS = (VMAP, MAP, LOOP)
 
 
 _CPU_LANES = 8
-_CPU_TOGETHER, _CPU_MAPPED = 192 * 192, 384 * 384  # pixels, at most
+_CPU_TOGETHER, _CPU_TABLES, _CPU_MAPPED = 192 * 192, 256 * 256, 512 * 512  # pixels, at most
 _ACCELERATOR_LANES = 64
 
 
@@ -91,18 +91,27 @@ class Choice(NamedTuple):
     why: str
 
 
-def choose(backend: str, pixels: int, *, searches: bool = False, strips: bool = False) -> Choice:
+def choose(
+    backend: str,
+    pixels: int,
+    *,
+    quasi_newton: bool = False,
+    searches: bool = False,
+    strips: bool = False,
+) -> Choice:
     """Return the form for pictures of a size, by what `benchmarks/sweep_speed.py` measured.
 
     On two CPU cores eight lanes of `vmap` take 0.84 of the loop's time at 128 x 128 pixels with the
-    embedded network, four 0.72 with VGG-16. At 256 x 256 pixels one picture keeps the cores busy,
-    and `vmap` takes 0.95 to 1.10; `map`, which computes lanes one after the other without going
-    back to Python, 0.93 to 0.99, and little more memory than one lane. Sixteen lanes are no better
-    than eight. An accelerator wants as many lanes as its memory holds.
+    embedded network, four 0.72 with VGG-16. From 256 x 256 pixels on one picture keeps the cores
+    busy, and with Adam `vmap` takes 0.95 to 1.10; `map`, which computes lanes one after the other
+    without going back to Python, 0.93 to 0.99 (0.95 at 512), and little more memory than one lane.
+    With L-BFGS `map` has to move the tables of all lanes and takes 0.99 to 1.05, `vmap` 0.97 to
+    0.98. Sixteen lanes are no better than eight. An accelerator wants as many as its memory holds.
 
     Args:
       backend: of JAX.
       pixels: of a picture.
+      quasi_newton: whether the optimizer is L-BFGS, whose state is many pictures large.
       searches: whether the optimizer looks for the length of its steps: lanes then wait for the
         slowest.
       strips: whether pictures are seen in strips, because one alone is large.
@@ -117,9 +126,9 @@ def choose(backend: str, pixels: int, *, searches: bool = False, strips: bool = 
         return Choice(LOOP, 1, "with a line search lanes would wait for the slowest")
     if backend != "cpu":
         return Choice(VMAP, _ACCELERATOR_LANES, f"one program on the {backend}")
-    if pixels > _CPU_MAPPED:
+    if pixels > (_CPU_TABLES if quasi_newton else _CPU_MAPPED):
         return Choice(LOOP, 1, "a picture of this size keeps the CPU busy alone")
-    if pixels > _CPU_TOGETHER:
+    if pixels > _CPU_TOGETHER and not quasi_newton:
         return Choice(MAP, _CPU_LANES, "one after the other is faster at this size")
     return Choice(VMAP, _CPU_LANES, "faster together at this size")
 
