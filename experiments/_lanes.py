@@ -130,6 +130,7 @@ class Group:
         self._loss = functools.partial(per_image.loss, problem=problem)
         self._prepare = _work.preparation(wide, sample.scene, loaded[1])
         self._compiled: dict[tuple[str, int, int], jax.stages.Compiled] = {}
+        self._measures: dict[str, Any] = {}
         self._picture = jax.jit(
             jax.vmap(lambda state: _work.cut(optimize.picture(state, self._solver), wide.margin))
         )
@@ -239,7 +240,6 @@ class Group:
             lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), (state, own)
         )
 
-    @functools.cache  # noqa: B019  (a group lives as long as the sweep)
     def _measure(self, form: str) -> Any:
         def one(params: Any, lane: Any) -> dict[str, Array]:
             state, own = lane
@@ -247,4 +247,6 @@ class Group:
             total, terms = self._loss(optimize.picture(state, self._solver), context)
             return {"loss": total, **terms}
 
-        return jax.jit(lanes.in_form(form, one))
+        if form not in self._measures:
+            self._measures[form] = jax.jit(lanes.in_form(form, one))
+        return self._measures[form]

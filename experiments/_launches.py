@@ -51,9 +51,9 @@ def configured(base: Mapping[str, Any], values: Mapping[str, Any]) -> ml_collect
       base: the recipe, nested.
       values: by dotted key.
     """
-    config = ml_collections.ConfigDict(_frozen(base))
+    config = ml_collections.ConfigDict(results.frozen(base))
     with config.ignore_type():  # `grammar` has checked the types
-        config.update_from_flattened_dict(_frozen(values))
+        config.update_from_flattened_dict(results.frozen(values))
     return config
 
 
@@ -104,7 +104,7 @@ def work(payload: Mapping[str, Any], report: Callable[[int], None]) -> dict[str,
     """
     launch = Launch(**{**payload["launch"], "cells": tuple(payload["launch"]["cells"])})
     store = open_store(payload["where"])
-    cells = dict(zip(launch.cells, _frozen(payload["cells"]), strict=True))
+    cells = dict(zip(launch.cells, results.frozen(payload["cells"]), strict=True))
     with workdir.claimed(store.local / launch.folder, wait=payload["wait"]) as mine:
         if not mine:
             return {"busy": True}
@@ -292,13 +292,6 @@ _NUMBERS = ("objective", "solver", "features", "seed", "start")
 
 @functools.lru_cache(maxsize=8)
 def _scales_of(text: str) -> tuple[images.Picture | None, tuple[_scene.Scale, ...]]:
-    config = ml_collections.ConfigDict(_frozen(json.loads(text)))
+    config = ml_collections.ConfigDict(results.frozen(json.loads(text)))
     original, scene = _scene.read(config)
     return original, tuple(_scene.plan(config, scene, pathlib.Path()))
-
-
-def _frozen(value: Any) -> Any:
-    """JSON has lists where configs have tuples."""
-    if isinstance(value, Mapping):
-        return {key: _frozen(inner) for key, inner in value.items()}
-    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value

@@ -13,7 +13,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from experiments import _lanes, _launches, _planning
+from experiments import _lanes, _launches, _planning, _scene
 from jaxstyle import workdir
 from jaxstyle.reporting.sweep_plots import sweep_plots
 from jaxstyle.reporting.sweep_report import write_report
@@ -103,7 +103,10 @@ def _compute(
 ) -> tuple[int | None, dict[int, str]]:
     """Compute the launches of this shard; return a signal, and why cells failed."""
     base = json.loads(json.dumps(config.to_dict()))
-    finished = {result.index for result in _results(store, made, {})}
+    # What a machine has finished but not sent is not finished: it is sent by the work.
+    there = store.finished()
+    store.fetch(f"{plan.CELLS}/{name}" for name in _names(made) if name in there)
+    finished = {index for index, name in enumerate(_names(made)) if name in there}
     together: dict[int, dict[str, Any]] = {}
     tasks = []
     where = str(store.local.absolute()) if not store.is_remote else store.where
@@ -194,7 +197,7 @@ def _reported(
 
 def _results(store: Store, made: plan.Plan, failed: Mapping[int, str]) -> list[results.Result]:
     """Return what became of the cells that are finished or have failed, in order."""
-    names = [plan.cell_name(index, values) for index, values in enumerate(made.cells)]
+    names = _names(made)
     store.fetch(f"{plan.CELLS}/{name}" for name in sorted(store.finished() & set(names)))
     found = []
     for index, (name, values) in enumerate(zip(names, made.cells, strict=True)):
@@ -206,12 +209,16 @@ def _results(store: Store, made: plan.Plan, failed: Mapping[int, str]) -> list[r
     return found
 
 
+def _names(made: plan.Plan) -> list[str]:
+    return [plan.cell_name(index, values) for index, values in enumerate(made.cells)]
+
+
 def _given(config: ml_collections.ConfigDict, made: plan.Plan) -> dict[str, np.ndarray]:
     """Return the pictures that all cells share."""
     if config.experiment != _launches.PAINTED:
         return {}
     own = _launches.piece(_launches.configured(config.to_dict(), made.cells[0]))
     scene = own.scales[-1].scene
-    given = {"content": scene.content} if config.content != "none" else {}
+    given = {"content": scene.content} if config.content != _scene.NONE else {}
     given |= {f"style {i + 1}" if i else "style": style for i, style in enumerate(scene.styles)}
     return {k: v for k, v in given.items() if not any(k.startswith(key) for key in made.keys)}

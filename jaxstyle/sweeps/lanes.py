@@ -22,6 +22,7 @@ from jaxstyle.checkpoints import Checkpointer
 from jaxstyle.optimize import RUNNING, State
 from jaxstyle.reporting.metrics_file import MetricsFile, read_metrics
 from jaxstyle.signals import StopSignals
+from jaxstyle.training.many import stacked as stacked
 from jaxstyle.types import Array, unknown_choice
 
 VMAP, MAP, LOOP = "vmap", "map", "loop"
@@ -65,16 +66,6 @@ def in_form(form: str, function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], function(shared, one))
 
     return alone
-
-
-def stacked(trees: Sequence[Any]) -> Any:
-    """Return pytrees of equal structure as one, with a leading axis.
-
-    Example:
-      >>> stacked([{"a": jnp.zeros(2)}, {"a": jnp.ones(2)}])["a"].shape
-      (2, 2)
-    """
-    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *trees)
 
 
 class Choice(NamedTuple):

@@ -12,7 +12,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jaxstyle.reporting.whole_files import replace_file
 from jaxstyle.sweeps.grammar import Values, told
+from jaxstyle.sweeps.results import frozen
 from jaxstyle.types import InputError
 
 PLAN_FILE = "plan.json"
@@ -147,12 +149,9 @@ def write_plan(folder: str | os.PathLike[str], plan: Plan) -> None:
       ({'layers': ('a',)},)
     """
     record = {"cells": plan.cells, "launches": [launch._asdict() for launch in plan.launches]}
-    file = pathlib.Path(folder) / PLAN_FILE
-    draft = file.with_name(file.name + ".tmp")
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     # A name of a file may hold bytes that are no UTF-8.
-    draft.write_text(text, encoding="utf-8", errors="surrogatepass")
-    os.replace(draft, file)
+    replace_file(pathlib.Path(folder) / PLAN_FILE, text.encode("utf-8", "surrogatepass"))
 
 
 def read_plan(folder: str | os.PathLike[str]) -> Plan | None:
@@ -167,7 +166,7 @@ def read_plan(folder: str | os.PathLike[str]) -> Plan | None:
         launches = [
             Launch(**{**launch, "cells": tuple(launch["cells"])}) for launch in record["launches"]
         ]
-        plan = Plan(tuple(map(_frozen, record["cells"])), tuple(launches))
+        plan = Plan(tuple(map(frozen, record["cells"])), tuple(launches))
         _check(plan)
         return plan
     except FileNotFoundError:
@@ -184,10 +183,3 @@ def _check(plan: Plan) -> None:
     computed = sorted(index for launch in plan.launches for index in launch.cells)
     if not plan.cells or computed != list(range(len(plan.cells))):
         raise ValueError("its launches are not of its cells, each once")
-
-
-def _frozen(value: Any) -> Any:
-    """JSON has lists where configs have tuples."""
-    if isinstance(value, dict):
-        return {key: _frozen(inner) for key, inner in value.items()}
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, final
 
+from jaxstyle.reporting.whole_files import replace_file
 from jaxstyle.types import InputError
 
 RESULT_FILE = "result.json"
@@ -63,15 +64,9 @@ def write_result(folder: str | os.PathLike[str], result: Result) -> None:
     """
     record = dataclasses.asdict(result)
     record["picture"] = None if result.picture is None else pathlib.Path(result.picture).name
-    file = pathlib.Path(folder) / RESULT_FILE
-    draft = file.with_name(file.name + ".tmp")
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     # A name of a file may hold bytes that are no UTF-8.
-    with draft.open("w", encoding="utf-8", errors="surrogatepass") as stream:
-        json.dump(record, stream, indent=1, ensure_ascii=False)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(draft, file)
+    replace_file(pathlib.Path(folder) / RESULT_FILE, text.encode("utf-8", "surrogatepass"))
 
 
 def read_result(folder: str | os.PathLike[str]) -> Result | None:
@@ -87,7 +82,7 @@ def read_result(folder: str | os.PathLike[str]) -> Result | None:
     try:
         record = json.loads(file.read_bytes())
         picture = record["picture"]
-        values = {key: _frozen(value) for key, value in record["values"].items()}
+        values = {key: frozen(value) for key, value in record["values"].items()}
         record |= {"values": values, "picture": picture and file.parent / picture}
         return Result(**record)
     except FileNotFoundError:
@@ -98,6 +93,13 @@ def read_result(folder: str | os.PathLike[str]) -> Result | None:
         ) from error
 
 
-def _frozen(value: Any) -> Any:
-    """JSON has lists where configs have tuples."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+def frozen(value: Any) -> Any:
+    """Return what came from JSON as configs have it: tuples for lists, at any depth.
+
+    Example:
+      >>> frozen({"layers": ["relu1_1", "relu2_1"]})
+      {'layers': ('relu1_1', 'relu2_1')}
+    """
+    if isinstance(value, Mapping):
+        return {key: frozen(inner) for key, inner in value.items()}
+    return tuple(map(frozen, value)) if isinstance(value, (list, tuple)) else value

@@ -20,10 +20,10 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any, final
 
+from jaxstyle.sweeps.plan import CELLS
 from jaxstyle.sweeps.results import RESULT_FILE
 from jaxstyle.types import InputError, unknown_choice
 
-CELLS = "cells"
 ID_FILE = "sweep-id.txt"
 
 # Folders exist only by what lies in them, an upload is there whole or not at all, and `makedirs`

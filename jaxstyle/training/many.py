@@ -46,10 +46,10 @@ def formulation_for(backend: str) -> str:
 
 
 def stacked(trees: Sequence[Tree]) -> Tree:
-    """Stack trees of one structure along a new first axis: one network each.
+    """Stack trees of one structure along a new first axis: one network, or lane, each.
 
     Args:
-      trees: parameters, targets or weights, `[...]` each leaf.
+      trees: parameters, targets, weights or states, `[...]` each leaf.
 
     Returns:
       The same tree with leaves `[n, ...]`.

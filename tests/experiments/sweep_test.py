@@ -183,6 +183,12 @@ def test_a_url_gets_all_that_a_folder_gets(toy, base, tmp_path, monkeypatch):
     _same(tmp_path / "remote", tmp_path / "whole")
     for name in ("report.html", "results.csv", "plan.json", "contact_sheet.png"):
         assert (tmp_path / "remote" / name).exists(), name
+    # Killed between computing and sending: the next start sends, and computes nothing.
+    lost = next(iter(_cells(tmp_path / "remote").values())) / "result.json"
+    content = lost.read_bytes()
+    lost.unlink()
+    assert sweep.run(base, url, _planning.Request(TEXTS, form="loop")) == 0
+    assert lost.read_bytes() == content
 
 
 def test_other_recipes_are_runs_of_their_own(toy, changed, pictures, tmp_path, monkeypatch):

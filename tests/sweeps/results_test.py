@@ -63,7 +63,7 @@ def test_what_is_not_finished_has_no_result(tmp_path):
     assert read_result(tmp_path / "nowhere") is None
 
 
-@pytest.mark.parametrize("call", ["dump", "fsync", "replace"])
+@pytest.mark.parametrize("call", ["dumps", "fsync", "replace"])
 def test_a_draft_is_no_result(tmp_path, monkeypatch, call):
     """Killed while it is written, at any point: nothing new is there, and nothing old is lost."""
 
@@ -72,7 +72,7 @@ def test_a_draft_is_no_result(tmp_path, monkeypatch, call):
 
     def write(result):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(json if call == "dump" else os, call, killed)
+            patch.setattr(json if call == "dumps" else os, call, killed)
             write_result(tmp_path, result)
 
     write(PLAIN)
