@@ -55,6 +55,7 @@ class Group(NamedTuple):
       lanes: of the program.
       why: in words.
       bytes: that it takes, 0 where that is not known.
+      steps: of each cell.
     """
 
     cells: list[int]
@@ -62,6 +63,7 @@ class Group(NamedTuple):
     lanes: int
     why: str
     bytes: int
+    steps: int
 
 
 def checked(request: Request) -> None:
@@ -117,7 +119,11 @@ def groups_of(
     """Return which cells share a program, how many lanes it has and in which form."""
     pieces = pieces_of(config, cells)
     if not pieces:
-        return [Group([i], _launches.ALONE, 1, "a run of its own", 0) for i in range(len(cells))]
+        configs = [_launches.configured(config.to_dict(), values) for values in cells]
+        return [
+            Group([i], _launches.ALONE, 1, "a run of its own", 0, int(own.get("steps", 1)))
+            for i, own in enumerate(configs)
+        ]
     texts = [_lanes.static(own.config, own.scales[-1].scene) for own in pieces]
     chosen = []
     for indices in plan.grouped(texts):
@@ -131,6 +137,7 @@ def _chosen(
 ) -> Group:
     """Choose form and number of lanes, by rule and by what fits."""
     config, scale = pieces[0].config, pieces[0].scales[-1]
+    steps = scale.part.total
     backend = "cpu" if request.executor == "ray" and not request.ray_gpus else _backend(request)
     rule = lanes.choose(
         backend,
@@ -148,7 +155,7 @@ def _chosen(
         most = min(most, math.ceil(len(pieces) / workers))
     count = plan.lane_count(len(pieces), most)
     if request.executor == "ray":  # another machine's memory decides
-        return Group(indices, form, count, why, 0)
+        return Group(indices, form, count, why, 0, steps)
     sample = _lanes.Cell(config, scale.scene)
     wide = _lanes.together([own.config for own in pieces])
     group = _launches.group_of(wide, sample, scale.steps)
@@ -159,7 +166,7 @@ def _chosen(
         fits = max(1, int(count * _SHARE_OF_MEMORY * free / needed))
         count, why = plan.lane_count(len(pieces), min(fits, count - 1)), "what the memory holds"
     _work.check_memory(group.program(form, count), scale.scene.content.shape)
-    return Group(indices, form, count, why, needed)
+    return Group(indices, form, count, why, needed, steps)
 
 
 def _backend(request: Request) -> str:
@@ -178,13 +185,6 @@ def _free(backend: str) -> float:
         return runtime.free_memory()
     stats = jax.devices()[0].memory_stats() or {}
     return stats.get("bytes_limit", math.inf) - stats.get("bytes_in_use", 0)
-
-
-def steps_of(config: ml_collections.ConfigDict) -> int:
-    """Return how many steps a cell takes, for the bar."""
-    if config.experiment == _launches.PAINTED:
-        return _launches.piece(config).scales[0].part.total
-    return int(config.get("steps", 1))
 
 
 def described(number: int, group: Group) -> str:

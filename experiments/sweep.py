@@ -74,10 +74,7 @@ def _planned(
         made = plan.read_plan(store.local)
         if made is None:
             groups = _planning.groups_of(config, cells, request, shards)
-            steps = [
-                _planning.steps_of(_launches.configured(config.to_dict(), values))
-                for values in cells
-            ]
+            steps = {cell: group.steps for group in groups for cell in group.cells}
             made = plan.Plan(
                 tuple(cells),
                 plan.launches_of(
