@@ -13,7 +13,6 @@ computed, in one program where that is possible. VALUES are 1,10,100 or 0..3 or 
 import hashlib
 import importlib.util
 import json
-import os
 import pathlib
 import sys
 
@@ -21,7 +20,8 @@ from jaxstyle import runtime
 
 runtime.setup()
 
-from absl import flags  # noqa: E402  (JAX must not start before the process is set up)
+import jax  # noqa: E402  (JAX must not start before the process is set up)
+from absl import flags  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
 from jaxstyle.types import InputError, unknown_choice  # noqa: E402
@@ -102,7 +102,8 @@ def _run(rest: list[str]) -> int:
     where = _WORKDIR.value or _default_workdir(config)
     if _SWEEP.value:
         return _run_sweep(config, given, where)
-    for name in ("sweep_dry_run", "sweep_lanes", "sweep_form", "executor", "shard"):
+    of_sweeps = ("sweep_dry_run", "sweep_lanes", "sweep_form", "executor", "shard")
+    for name in (*of_sweeps, "ray_address", "ray_cpus", "ray_gpus"):
         if flags.FLAGS[name].present:
             raise InputError(f"--{name} is for sweeps; add e.g. --sweep seed=0..3.")
     experiment = importlib.import_module(f"experiments.{config.experiment}")
@@ -111,7 +112,7 @@ def _run(rest: list[str]) -> int:
 
 def _run_sweep(config, given: str, where: str) -> int:
     if _EXECUTOR.value == "ray" and _RAY_GPUS.value:  # the workers' GPUs are not ours to take
-        os.environ["JAX_PLATFORMS"] = "cpu"
+        jax.config.update("jax_platforms", "cpu")
     sweep, planning = map(importlib.import_module, ("experiments.sweep", "experiments._planning"))
     texts = tuple(_SWEEP.value)
     request = planning.Request(

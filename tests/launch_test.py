@@ -45,6 +45,13 @@ REFUSED = {
     ("--config=configs/starry_fast.py:smoek",): (
         "unknown variant 'smoek'; this config has smoke, full, paper, reference"
     ),
+    (f"--config={FAST}", "--ray_gpus=1"): "--ray_gpus is for sweeps; add e.g. --sweep seed=0..3.",
+    (f"--config={FAST}", "--shard=0/2"): "--shard is for sweeps",
+    (
+        f"--config={FAST}",
+        "--sweep=warm",
+    ): "'warm' is not KEY=VALUES, and configs/",
+    (f"--config={FAST}", "--sweep=sed=1"): "no key sed to sweep; did you mean seed?",
     ("--config=other.py",): "unknown experiment 'train_feedforwards'; did you mean",
     (
         "--conifg=configs/starry_fast.py",
@@ -196,3 +203,23 @@ def test_the_program_itself_runs_from_any_folder(repository, folder):
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: unknown variant 'nosuch'; this config has smoke\n"
+
+
+def test_the_gpus_of_ray_workers_are_not_taken(repository):
+    """This process then computes on the CPU, whatever the machine holds."""
+    program = """
+import sys, launch, jax, experiments.sweep
+experiments.sweep.run = lambda *_: print("platforms:", jax.config.jax_platforms) or 0
+sys.exit(launch.main(sys.argv))
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_PLATFORMS"}
+    for flag, platforms in (("--ray_gpus=1", "cpu"), ("--ray_gpus=0", "None")):
+        command = [sys.executable, "-c", program, f"--config={FAST}", "--sweep=seed=0,1"]
+        ended = subprocess.run(
+            [*command, "--executor=ray", flag],
+            cwd=repository,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert ended.stdout.strip() == f"platforms: {platforms}", ended.stderr

@@ -63,7 +63,7 @@ def _largest_cpu(x: Array) -> Array:
     """The same with a gradient that is computed apart from where its cotangent comes from.
 
     A CPU's compiler makes one loop of both, which computes a window's cotangent anew for each of
-    its four pixels: three times as long as the gradient takes, where padding came before.
+    its four pixels.
     """
     return _largest(x)
 
