@@ -8,13 +8,19 @@ from the config's name and its changed values, so the same command finds the sam
 computed, in one program where that is possible. VALUES are 1,10,100 or 0..3 or 1e-2..1e2:5log;
 'a=1,2;b=3,4' go together. `--sweep NAME` takes `sweep_NAME()` of the config, 'default' `sweep()`.
 `--sweep_dry_run` only tells what would be done.
+
+Training uses all devices that JAX sees. On several machines the same command runs on each, under
+SLURM, Open MPI or on a Cloud TPU as it is, elsewhere with `--coordinator_address=HOST:PORT
+--num_processes=N --process_id=I`.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import json
 import pathlib
 import sys
+import traceback
 
 from jaxstyle import runtime
 
@@ -24,6 +30,8 @@ import jax  # noqa: E402  (JAX must not start before the process is set up)
 from absl import flags  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
+from jaxstyle import distributed, workdir  # noqa: E402
+from jaxstyle.commands.terminal import printable  # noqa: E402
 from jaxstyle.types import InputError, unknown_choice  # noqa: E402
 
 _ROOT = pathlib.Path(__file__).resolve().parent
@@ -38,6 +46,11 @@ _SHARD = flags.DEFINE_string("shard", "", "of a sweep: I/N, share I of N counted
 _RAY_ADDRESS = flags.DEFINE_string("ray_address", "", "auto or HOST:PORT; empty: this machine only")
 _RAY_CPUS = flags.DEFINE_float("ray_cpus", 1.0, "that one launch takes of its machine")
 _RAY_GPUS = flags.DEFINE_float("ray_gpus", 0.0, "that one launch takes of its machine")
+_COORDINATOR = flags.DEFINE_string("coordinator_address", "", "HOST:PORT of the first process")
+_PROCESSES = flags.DEFINE_integer("num_processes", 0, "that are one run; 0: the cluster tells")
+_PROCESS = flags.DEFINE_integer("process_id", -1, "which of them this is; -1: the cluster tells")
+# Experiments that several processes can share; of the others, a sweep's shards run in many.
+_SHARED = ("train_feedforward", "train_many")
 
 
 def main(argv: list[str]) -> int:
@@ -54,6 +67,9 @@ def main(argv: list[str]) -> int:
         recipes = sorted(p.name for p in (_ROOT / "configs").glob("*.py") if p.stem != "common")
         print(f"{__doc__}\nRecipes in configs/: {', '.join(recipes)}; each file says what it does.")
         return 0
+    for stream in (sys.stdout, sys.stderr):  # a name the terminal cannot show is no reason to stop
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         rest = flags.FLAGS(argv)
         return _run(rest[1:])
@@ -62,11 +78,14 @@ def main(argv: list[str]) -> int:
     except (
         AttributeError,
         ImportError,
-        KeyError,
         OSError,
         SyntaxError,
         TypeError,
         ValueError,
+        ArithmeticError,
+        LookupError,
+        MemoryError,  # a number or a tuple that is nested without end
+        RecursionError,
     ) as error:
         if not _while_parsing(error):
             raise
@@ -82,7 +101,8 @@ def _refuse(error: BaseException) -> int:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # ml_collections puts a whole traceback into the message; what it means is in its last line.
     message = lines[-1] if "Traceback" in text else " ".join(lines)
-    print(f"error: {message.removeprefix('ValueError: ')}", file=sys.stderr)
+    message = message.removeprefix("ValueError: ") or type(error).__name__
+    print(f"error: {printable(message)}", file=sys.stderr)
     return 2
 
 
@@ -96,18 +116,41 @@ def _run(rest: list[str]) -> int:
     if not pathlib.Path(given.partition(":")[0]).is_file():
         raise InputError(f"there is no config file '{given.partition(':')[0]}'; check the path.")
     config = _CONFIG.value
+    _check_values(config)
     names = sorted(path.stem for path in (_ROOT / "experiments").glob("[!_]*.py"))
     if config.get("experiment") not in names:
         raise unknown_choice("experiment", str(config.get("experiment")), names)
     where = _WORKDIR.value or _default_workdir(config)
+    told = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     if _SWEEP.value:
+        if told != ("", 0, -1):
+            raise InputError("the processes of a sweep share it by --shard=I/N, each on its own.")
         return _run_sweep(config, given, where)
     of_sweeps = ("sweep_dry_run", "sweep_lanes", "sweep_form", "executor", "shard")
     for name in (*of_sweeps, "ray_address", "ray_cpus", "ray_gpus"):
         if flags.FLAGS[name].present:
             raise InputError(f"--{name} is for sweeps; add e.g. --sweep seed=0..3.")
+    member = distributed.membership(*told)
+    if member and config.experiment not in _SHARED:
+        raise InputError(
+            f"'{config.experiment}' runs in one process, and this is one of several; start one, "
+            "or share a sweep among them with --sweep and --shard=I/N."
+        )
     experiment = importlib.import_module(f"experiments.{config.experiment}")
+    if member:
+        distributed.join(member)
     return experiment.run(config, pathlib.Path(where))
+
+
+def _check_values(config) -> None:
+    """Refuse what Python can write and no setting is: complex numbers, bytes."""
+    for key, value in workdir.flatten(config.to_dict()).items():
+        try:
+            json.dumps(value)
+        except TypeError:
+            raise InputError(
+                f"--config.{key} is {value!r:.80}; give a number, a text, or a tuple of them."
+            ) from None
 
 
 def _run_sweep(config, given: str, where: str) -> int:
@@ -167,4 +210,10 @@ def _while_parsing(error: BaseException) -> bool:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(_ROOT))
-    sys.exit(main(sys.argv))
+    status = 1  # of an error that nobody expected
+    try:
+        status = main(sys.argv)
+    except Exception:
+        traceback.print_exc()
+    distributed.leave(status)
+    sys.exit(status)

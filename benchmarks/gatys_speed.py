@@ -11,7 +11,8 @@ full, the pairs come from a quadratic that costs nothing; jaxstyle takes the sam
 The first steps begin at the same picture with the same parameters, and their losses are compared:
 equal losses mean equal work. PyTorch is
 measured eager and compiled, channels-last, with its own allocator settings and with the ones
-jaxstyle uses.
+jaxstyle uses. In float32, and in bfloat16: `features.dtype` of jaxstyle against PyTorch's autocast,
+each compared with its own kind.
 
 Prints, for every cell, the table of its workers, and at the end the ratios to PyTorch's best mode:
 of medians, of minima, and the lowest and highest of single rounds. Below 1 jaxstyle is faster. Of
@@ -33,7 +34,15 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import interleave  # noqa: E402
 from train_step import _nested  # noqa: E402
 
-VARIANTS = ("jaxstyle", "torch", "torch+malloc", "torch compile")
+VARIANTS = (
+    "jaxstyle",
+    "torch",
+    "torch+malloc",
+    "torch compile",
+    "jaxstyle bf16",
+    "torch bf16",
+    "torch bf16+malloc",
+)
 NETWORKS, SIZES, OPTIMIZERS = ("embedded", "vgg19"), (256, 512), ("adam", "lbfgs")
 CONTENT = ("relu4_2",)
 STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
@@ -53,14 +62,12 @@ def main() -> None:
     parser.add_argument("--optimizer", nargs="*", choices=OPTIMIZERS, default=OPTIMIZERS)
     parser.add_argument("--rounds", type=int, default=0, help="default: by cell")
     parser.add_argument("--steps", type=int, default=0, help="in a call; default: by cell")
-    parser.add_argument(
-        "--variants", nargs="*", default=VARIANTS, help="also: torch contiguous, torch bf16"
-    )
+    parser.add_argument("--variants", nargs="*", default=VARIANTS, help="also: torch contiguous")
     parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
     parser.add_argument("--arrays", default="", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        make = _jaxstyle if args.worker == "jaxstyle" else _torch
+        make = _torch if interleave.is_torch(args.worker) else _jaxstyle
         return interleave.serve(make(args))
     rows, protocol = [], []
     for network, size, optimizer in itertools.product(args.network, args.size, args.optimizer):
@@ -69,12 +76,15 @@ def main() -> None:
         name = f"{network}, {size} px, {optimizer}"
         print(f"{name}: {steps} steps a call", flush=True)
         table = _cell((network, size, optimizer), steps, rounds, args.variants)
-        rows.append(_row(name, table, steps))
-        if size == 512:
-            ours, theirs = (t["median"] / steps * 500 for t in _sides(table))
+        for kind in dict.fromkeys(map(interleave.precision_of, table)):
+            own = {n: row for n, row in table.items() if interleave.precision_of(n) == kind}
+            if any(map(interleave.is_torch, own)):
+                rows.append(_row(f"{name}, {kind}", own, steps))
+        if size == 512 and any(name in args.variants for name in VARIANTS[1:4]):
+            ours, theirs = (t["median"] / steps * 500 for t in _sides(table, "float32"))
             protocol.append(f"{name}: {ours:.0f} s, PyTorch {theirs:.0f} s")
     print(
-        f"\n{'':26s} {'s/100 steps':>11s} {'PyTorch':>8s}  {'ratio':>5s} {'of min':>6s} "
+        f"\n{'':32s} {'s/100 steps':>11s} {'PyTorch':>8s}  {'ratio':>5s} {'of min':>6s} "
         f"{'rounds':>11s}  {'peak MiB':>9s} PyTorch  best mode",
         *rows,
         *(["", "500 iterations at 512 px", *protocol] if protocol else []),
@@ -94,7 +104,10 @@ def _cell(
         command = [sys.executable, __file__, "--network", network, "--size", str(size)]
         command += ["--optimizer", optimizer, "--steps", str(steps), "--arrays", file, "--worker"]
         table = interleave.compare(
-            {name: [*command, name] for name in variants}, rounds, baseline=_is_baseline
+            {name: [*command, name] for name in variants},
+            rounds,
+            baseline=interleave.is_torch,
+            kind=interleave.precision_of,
         )
     values = [row["value"] for name, row in table.items() if "bf16" not in name]
     apart = (max(values) - min(values)) / min(values)
@@ -103,23 +116,27 @@ def _cell(
     return table
 
 
-def _is_baseline(name: str) -> bool:
-    return name.startswith("torch") and "bf16" not in name
+def _sides(
+    table: Mapping[str, dict[str, float]], kind: str
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The rows of jaxstyle and of PyTorch's best mode, of one precision."""
+    own = {name: row for name, row in table.items() if interleave.precision_of(name) == kind}
+    theirs = min((row for name, row in own.items() if interleave.is_torch(name)), key=_median)
+    ours = [row for name, row in own.items() if not interleave.is_torch(name)]
+    return (ours or [theirs])[0], theirs
 
 
-def _sides(table: Mapping[str, dict[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
-    """The rows of jaxstyle and of PyTorch's best mode."""
-    theirs = min((name for name in table if _is_baseline(name)), key=lambda n: table[n]["median"])
-    return table.get("jaxstyle", table[theirs]), table[theirs]
+def _median(row: Mapping[str, float]) -> float:
+    return row["median"]
 
 
 def _row(name: str, table: Mapping[str, dict[str, float]], steps: int) -> str:
-    ours, theirs = _sides(table)
+    ours, theirs = _sides(table, interleave.precision_of(next(iter(table))))
     best = next(n for n, row in table.items() if row is theirs)
     seconds = (row["median"] / steps * 100 for row in (ours, theirs))
     rounds = f"{ours['ratio_low']:.2f}-{ours['ratio_high']:.2f}"
     return (
-        f"{name:26s} {next(seconds):11.1f} {next(seconds):8.1f}  {ours['ratio_median']:5.2f} "
+        f"{name:32s} {next(seconds):11.1f} {next(seconds):8.1f}  {ours['ratio_median']:5.2f} "
         f"{ours['ratio_min']:6.2f} {rounds:>11s}  {ours['peak'] / 2**20:9.0f} "
         f"{theirs['peak'] / 2**20:7.0f}  {best}"
     )
@@ -168,6 +185,7 @@ def _jaxstyle(args: argparse.Namespace) -> Callable[[], float]:
     problem = per_image.Problem(
         losses.combine(losses.content(CONTENT), losses.style(STYLE), losses.total_variation()),
         features.network(args.network[0]),
+        dtype="bfloat16" if interleave.precision_of(args.worker) == "bf16" else "float32",
     )
     params = jax.tree.map(jnp.asarray, _nested(arrays, "perception"))
     prepare = jax.jit(functools.partial(per_image.prepare, problem))

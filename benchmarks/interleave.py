@@ -95,7 +95,11 @@ def collect(
 
 
 def compare(
-    variants: Mapping[str, Sequence[str]], rounds: int, *, baseline: Callable[[str], bool]
+    variants: Mapping[str, Sequence[str]],
+    rounds: int,
+    *,
+    baseline: Callable[[str], bool],
+    kind: Callable[[str], str] = lambda name: "",
 ) -> dict[str, dict[str, float]]:
     """Run the variants in turn and print a table.
 
@@ -103,6 +107,8 @@ def compare(
       variants: command line of each worker, by name.
       rounds: calls of each.
       baseline: which variants the others are compared with; the best of them counts as 1.
+      kind: of a variant; each is compared with baselines of its own kind, and all of a kind that
+        has none with any.
 
     Returns:
       For every variant its median, minimum and maximum seconds, peak bytes, warm-up seconds, the
@@ -111,22 +117,19 @@ def compare(
     """
     timings = collect(variants, rounds)
     times = {name: timing.seconds for name, timing in timings.items()}
-    best = {
-        kind: min(pick(times[name]) for name in variants if baseline(name))
-        for kind, pick in {"median": statistics.median, "min": min}.items()
-    }
-    rival = min(filter(baseline, times), key=lambda name: statistics.median(times[name]))
-    rounds_of = {
-        name: [a / b for a, b in zip(seconds, times[rival], strict=True)]
-        for name, seconds in times.items()
-    }
+    rivals = {name: _rivals(name, list(variants), baseline, kind) for name in variants}
+    rounds_of = {}
+    for name, seconds in times.items():
+        rival = min(rivals[name], key=lambda other: statistics.median(times[other]))
+        rounds_of[name] = [a / b for a, b in zip(seconds, times[rival], strict=True)]
     table = {
         name: {
             "median": statistics.median(seconds),
             "min": min(seconds),
             "max": max(seconds),
-            "ratio_median": statistics.median(seconds) / best["median"],
-            "ratio_min": min(seconds) / best["min"],
+            "ratio_median": statistics.median(seconds)
+            / min(statistics.median(times[rival]) for rival in rivals[name]),
+            "ratio_min": min(seconds) / min(min(times[rival]) for rival in rivals[name]),
             "ratio_low": min(rounds_of[name]),
             "ratio_high": max(rounds_of[name]),
             "peak": timings[name].peak,
@@ -137,6 +140,27 @@ def compare(
     }
     _print(table)
     return table
+
+
+def _rivals(
+    name: str,
+    variants: Sequence[str],
+    baseline: Callable[[str], bool],
+    kind: Callable[[str], str],
+) -> list[str]:
+    """Return what a variant is compared with."""
+    alike = [other for other in variants if baseline(other) and kind(other) == kind(name)]
+    return alike or [other for other in variants if baseline(other)]
+
+
+def precision_of(name: str) -> str:
+    """Return 'bf16' or 'float32', by a variant's name."""
+    return "bf16" if "bf16" in name else "float32"
+
+
+def is_torch(name: str) -> bool:
+    """Return whether a variant is PyTorch's, by its name."""
+    return name.startswith("torch")
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen:
@@ -154,12 +178,13 @@ def _read(worker: subprocess.Popen) -> dict[str, float]:
 def _print(table: Mapping[str, Mapping[str, float]]) -> None:
     print(
         f"{'':26s} {'median':>9s} {'min':>9s} {'max':>9s}  {'ratio':>6s} {'of min':>6s} "
-        f"{'peak':>8s} {'first call':>10s}  value"
+        f"{'rounds':>11s} {'peak':>8s} {'first call':>10s}  value"
     )
     for name, row in table.items():
         print(
             f"{name:26s} {row['median'] * 1e3:7.1f}ms {row['min'] * 1e3:7.1f}ms "
             f"{row['max'] * 1e3:7.1f}ms  {row['ratio_median']:6.2f} {row['ratio_min']:6.2f} "
+            f"{row['ratio_low']:5.2f}-{row['ratio_high']:5.2f} "
             f"{row['peak'] / 2**20:5.0f}MiB {row['warm_up']:9.1f}s  {row['value']:.5f}"
         )
     sys.stdout.flush()

@@ -3,6 +3,8 @@
     python benchmarks/large_picture.py                      # 4096 x 4096 in strips of 64 rows
     python benchmarks/large_picture.py --size 1024 --rows 0     # everything at once
     python benchmarks/large_picture.py --size 1024 --rows 0 --remat
+    python benchmarks/large_picture.py --size 1024 --devices 8  # rows divided among devices
+    python benchmarks/large_picture.py --plan 16384 --devices 64    # by arithmetic alone
 
 The default objective of `configs/gatys.py` (Gram matrices of relu1_1 to relu5_1, content of
 relu4_2, total variation) of a synthetic picture, Adam on clipped pixels without averages. Prints
@@ -12,20 +14,24 @@ its seconds and those of all cores together (which others' programs change less)
 """
 
 import argparse
+import contextlib
 import functools
 import resource
 import time
+from typing import Any
 
-from jaxstyle import runtime
+from jaxstyle import policy, runtime
 
 # Freed memory goes back: kept, a hole of many GB may be a little too small for the next step.
 runtime.setup(allocator=False, compilation_cache=False)
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
+import large_picture_plan  # noqa: E402
 
 from jaxstyle import features, losses, optimize  # noqa: E402
 from jaxstyle.methods import per_image  # noqa: E402
+from jaxstyle.methods.rows import Rows, mesh_of, of_maps, of_state  # noqa: E402
 from jaxstyle.types import Array  # noqa: E402
 from jaxstyle.weights import load_weights  # noqa: E402
 
@@ -37,9 +43,19 @@ STYLE_SIZE = 512  # the Gram matrices of a painting do not grow with it
 def main() -> None:
     """Run, and print what it took."""
     args = _arguments()
+    if args.plan:
+        network = features.network(args.network)
+        large_picture_plan.show(args.plan, args.devices, network, STYLE, args.dtype or "float32")
+        return
+    if args.devices > 1:  # virtual ones, where there is a CPU only
+        jax.config.update("jax_num_cpu_devices", args.devices)
+    rows = Rows(mesh_of(args.devices, args.size))
     loaded = load_weights(args.network, args.weights)
     see = functools.partial(features.features, network=loaded.network, remat=args.remat)
-    if args.rows:
+    if rows.mesh:
+        across = {"mesh": rows.mesh, "network": loaded.network, "remat": args.remat}
+        see = functools.partial(features.features_across, **across)
+    elif args.rows:
         see = functools.partial(features.features_in_strips, network=loaded.network, rows=args.rows)
     see = functools.partial(see, dtype=args.dtype)
     objective = losses.combine(
@@ -49,30 +65,41 @@ def main() -> None:
     weights |= losses.layer_weights("style", STYLE, BETA) | {"tv": TV}
 
     def prepare(params: dict, content: Array, style: Array) -> dict:
+        content, style = rows.joined((content, style))
         found = {"content": see(params, content, CONTENT), "style": see(params, style, STYLE)}
-        return objective.prepare(found)
+        with _formulation(rows):
+            return rows.within(objective.prepare(found), of_maps)
 
     def loss(image: Array, context: per_image.Context) -> tuple[Array, dict[str, Array]]:
         maps = see(context.params, image, ("image", *objective.layers))
-        terms = objective.evaluate(maps["image"], maps, context.targets)
+        with _formulation(rows):
+            terms = objective.evaluate(maps["image"], maps, context.targets)
         return losses.weigh(terms, context.weights), terms
 
     solver = optimize.solver(args.optimizer, memory=args.memory, parameters=args.parameters)
     content = jax.jit(_painted, static_argnums=(0, 1))(args.size, 0)
     style = jax.jit(_painted, static_argnums=(0, 1))(STYLE_SIZE, 1)
     _report("pictures")
-    targets = jax.jit(prepare)(loaded.params, content, style)
+    axis, params = of_state(content.shape), rows.divided(loaded.params, lambda shape: None)
+    content, style = rows.divided((content, style), of_maps)
+    targets = jax.jit(prepare)(params, content, style)
     jax.block_until_ready(targets)
     _report("targets")
-    context = per_image.Context(loaded.params, targets, jax.tree.map(jnp.float32, weights))
-    state = optimize.start(content, solver)
+    context = per_image.Context(params, targets, jax.tree.map(jnp.float32, weights))
+    begin = jax.jit(lambda first: rows.within(optimize.start(rows.joined(first), solver), axis))
+    state = begin(content) if rows.mesh else optimize.start(content, solver)
     del content
     began = time.perf_counter()
-    advance = functools.partial(optimize.advance, loss=loss, solver=solver, steps=args.chunk)
+
+    def advance(state: Any, context: Any) -> tuple[Any, Array]:
+        how = {"loss": loss, "solver": solver, "steps": args.chunk}
+        state, history = optimize.advance(rows.joined(state), rows.joined(context), **how)
+        return rows.within(state, axis), history
+
     program = jax.jit(advance, donate_argnums=0).lower(state, context).compile()
     needs = program.memory_analysis()
     print(
-        f"compiled in {time.perf_counter() - began:.1f} s; needed: "
+        f"compiled in {time.perf_counter() - began:.1f} s; needed by each of {rows.devices}: "
         f"{runtime.needed_memory(program) / 1e9:.2f} GB, of which "
         f"{needs.argument_size_in_bytes / 1e9:.2f} arguments, {needs.temp_size_in_bytes / 1e9:.2f} "
         "temporary",
@@ -95,9 +122,11 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", type=int, default=4096, help="side of the picture, pixels")
+    parser.add_argument("--devices", type=int, default=1, help="that share its rows")
+    parser.add_argument("--plan", type=int, default=0, metavar="SIZE", help="only calculate")
     parser.add_argument("--rows", type=int, default=64, help="of a strip; 0 for no strips")
     parser.add_argument("--remat", action="store_true", help="without strips: recompute blocks")
-    parser.add_argument("--dtype", default=None, choices=features.DTYPES)
+    parser.add_argument("--dtype", default=None, choices=policy.PRECISIONS)
     parser.add_argument("--optimizer", default="adam", choices=optimize.OPTIMIZERS)
     parser.add_argument("--memory", type=int, default=4, help="pairs of vectors of L-BFGS")
     parser.add_argument("--parameters", default="", help="default: the optimizer's")
@@ -106,6 +135,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--chunk", type=int, default=1, help="steps in one program")
     return parser.parse_args()
+
+
+def _formulation(rows: Rows) -> contextlib.AbstractContextManager[None]:
+    return policy.formulation("plain") if rows.mesh else contextlib.nullcontext()
 
 
 def _painted(size: int, seed: int) -> Array:

@@ -2,9 +2,10 @@
 
     python benchmarks/stylize_speed.py --sizes 256 512 1024
 
-One picture at a time, float32. The column 'value' is the mean of the result: equal values mean
-equal work. PyTorch is measured eager and compiled, channels-last and contiguous, with its own
-allocator settings and with the ones jaxstyle uses, and under bfloat16 autocast for information.
+One picture at a time. The column 'value' is the mean of the result: equal values mean equal work.
+PyTorch is measured eager and compiled, channels-last and contiguous, with its own allocator
+settings and with the ones jaxstyle uses. In float32, and in bfloat16: `precision` of jaxstyle
+against PyTorch's autocast, each compared with its own kind.
 """
 
 import argparse
@@ -19,7 +20,17 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import interleave  # noqa: E402
 from train_step import _nested  # noqa: E402
 
-VARIANTS = ("jaxstyle", "torch", "torch contiguous", "torch+malloc", "torch compile", "torch bf16")
+VARIANTS = (
+    "jaxstyle",
+    "torch",
+    "torch contiguous",
+    "torch+malloc",
+    "torch compile",
+    "jaxstyle bf16",
+    "torch bf16",
+    "torch bf16+malloc",
+    "torch bf16 compile",
+)
 
 
 def main() -> None:
@@ -33,8 +44,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.worker:
         arrays = dict(np.load(args.arrays))
-        call = _jaxstyle(arrays) if args.worker == "jaxstyle" else _torch(arrays, args.worker)
-        return interleave.serve(call)
+        make = _torch if interleave.is_torch(args.worker) else _jaxstyle
+        return interleave.serve(make(arrays, args.worker))
     for size in args.sizes:
         print(f"{size} px")
         with tempfile.TemporaryDirectory() as folder:
@@ -44,7 +55,8 @@ def main() -> None:
             interleave.compare(
                 {name: [*command, name] for name in args.variants},
                 args.rounds,
-                baseline=lambda name: name.startswith("torch") and "bf16" not in name,
+                baseline=interleave.is_torch,
+                kind=interleave.precision_of,
             )
     return None
 
@@ -61,7 +73,9 @@ def _write_arrays(size: int, file: str) -> None:
     np.savez(file, photo=photo, **arrays)
 
 
-def _jaxstyle(arrays: dict):
+def _jaxstyle(arrays: dict, variant: str):
+    import functools
+
     from jaxstyle import runtime
 
     runtime.setup(compilation_cache=False)
@@ -74,7 +88,9 @@ def _jaxstyle(arrays: dict):
     config = networks.TransformerConfig()
     params = jax.tree.map(jnp.asarray, _nested(arrays, "net"))
     model = StyleModel({"params": params}, config)
-    paint, photo = jax.jit(stylize), jnp.asarray(arrays["photo"])
+    precision = "bfloat16" if interleave.precision_of(variant) == "bf16" else "float32"
+    paint = jax.jit(functools.partial(stylize, precision=precision))
+    photo = jnp.asarray(arrays["photo"])
     return lambda: float(np.asarray(paint(model, photo)).mean())
 
 

@@ -6,7 +6,8 @@
 Transformation network forward and backward, loss network twice forward and once backward, Adam. The
 column 'value' is the loss of the first step on the same parameters and photographs: equal values
 mean equal work. PyTorch is measured eager and compiled, channels-last, with its own allocator
-settings and with the ones jaxstyle uses, and under bfloat16 autocast for information.
+settings and with the ones jaxstyle uses. In float32, and in bfloat16: `precision` of jaxstyle
+against PyTorch's autocast, each compared with its own kind.
 """
 
 import argparse
@@ -40,7 +41,16 @@ CASES = {
         "statistic": "gram",
     },
 }
-VARIANTS = ("jaxstyle", "torch", "torch+malloc", "torch compile", "torch bf16")
+VARIANTS = (
+    "jaxstyle",
+    "torch",
+    "torch+malloc",
+    "torch compile",
+    "jaxstyle bf16",
+    "torch bf16",
+    "torch bf16+malloc",
+    "torch bf16 compile",
+)
 
 
 def main() -> None:
@@ -55,8 +65,8 @@ def main() -> None:
     case = CASES[args.case]
     if args.worker:
         arrays = dict(np.load(args.arrays))
-        call = _jaxstyle(case, arrays) if args.worker == "jaxstyle" else _torch(case, arrays, args)
-        return interleave.serve(call)
+        make = _torch if interleave.is_torch(args.worker) else _jaxstyle
+        return interleave.serve(make(case, arrays, args))
     with tempfile.TemporaryDirectory() as folder:
         file = str(pathlib.Path(folder) / "arrays.npz")
         _write_arrays(case, file)
@@ -64,7 +74,8 @@ def main() -> None:
         interleave.compare(
             {name: [*command, name] for name in args.variants},
             args.rounds,
-            baseline=lambda name: name.startswith("torch") and "bf16" not in name,
+            baseline=interleave.is_torch,
+            kind=interleave.precision_of,
         )
     return None
 
@@ -109,7 +120,7 @@ def _weights(case: dict) -> dict[str, float]:
     return {"tv": 1.0, **weights, **{f"style/{layer}": 1.0 for layer in case["style"]}}
 
 
-def _jaxstyle(case: dict, arrays: dict):
+def _jaxstyle(case: dict, arrays: dict, args: argparse.Namespace):
     from jaxstyle import runtime
 
     runtime.setup(compilation_cache=False)
@@ -125,6 +136,7 @@ def _jaxstyle(case: dict, arrays: dict):
         losses.style(case["style"], case["statistic"]),
         losses.total_variation(),
         features.network(case["network"]),
+        "bfloat16" if interleave.precision_of(args.worker) == "bf16" else "float32",
     )
     perception = jax.tree.map(jnp.asarray, _nested(arrays, "perception"))
     weights, optimizer = _weights(case), optimizers.adam(1e-3)
@@ -178,7 +190,7 @@ def _torch(case: dict, arrays: dict, args: argparse.Namespace):
             value = compute(net, perception, photo, case["content"], style, weights)
         value.backward()
         optimizer.step()
-        return float(value)
+        return float(value.detach())
 
     return call
 

@@ -99,8 +99,9 @@ def per_image() -> ConfigDict:
     config.patch_turns = ()  # degrees; the style's patches are also taken of it turned
 
     config.features = loss_network()
+    config.features.devices = 1  # that the picture's rows are divided among; 0 is all there are
     config.features.rows = 0  # of a strip, for pictures too large for the memory; 64 as a rule
-    config.features.dtype = "float32"  # or bfloat16, half the memory and 3 digits
+    config.features.dtype = "float32"  # or bfloat16, half the memory and 3 digits; auto: by device
     config.features.remat = False  # compute twice what would be kept for the gradient
     config.solver = ConfigDict()
     config.solver.optimizer = "lbfgs"  # or adam

@@ -55,6 +55,7 @@ def _default() -> ml_collections.ConfigDict:
     config.experiment = "train_feedforward"
     config.seed = 0
     config.steps = 1400
+    config.precision = "auto"  # of the networks: float32, bfloat16; auto is by device
 
     config.style = ml_collections.ConfigDict()
     config.style.image = "starry"  # our own painting; a file; or see `jaxstyle paintings`

@@ -45,6 +45,7 @@ def _default() -> ml_collections.ConfigDict:
     config.experiment = "train_many"
     config.seed = 0
     config.steps = 800
+    config.precision = "auto"  # of the networks: float32, bfloat16; auto is by device
     config.names = ()  # of the networks and their folders; () is by picture, and what differs
     config.formulation = ""  # unrolled or vmap; '' is what is fast on the device
 

@@ -20,7 +20,7 @@ from jaxstyle import losses, optimize, runtime, workdir
 from jaxstyle.io import scenes
 from jaxstyle.methods import per_image
 from jaxstyle.sweeps import lanes
-from jaxstyle.types import Array
+from jaxstyle.types import Array, InputError
 
 # Keys of a config that are arguments of the program.
 TRACED = (
@@ -122,6 +122,8 @@ class Group:
         loaded: _work.Perception,
         steps: int,
     ):
+        if wide.features.devices != 1:
+            raise InputError("a sweep paints on one device; set features.devices to 1.")
         self.steps, self._wide, self._loaded, self._sample = steps, wide, loaded, sample
         self._solver = _work.solver_of(wide, steps)
         objective, weights = _work.objective_of(wide, sample.scene, wide.seed)

@@ -19,6 +19,7 @@ from experiments import _lanes, _scene, _work
 from jaxstyle import features, optimize, painter, trainer, workdir
 from jaxstyle.io import images
 from jaxstyle.reporting.metrics_file import read_metrics
+from jaxstyle.reporting.whole_files import json_bytes
 from jaxstyle.sweeps import lanes, results
 from jaxstyle.sweeps.plan import CELLS, Launch, cell_name
 from jaxstyle.sweeps.store import Store, open_store
@@ -236,8 +237,8 @@ def _record(folder: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     """Write the settings of a cell, as a run of its own would."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = workdir.flatten(config.to_dict())
-    text = json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False)
-    (folder / workdir.CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+    content = json_bytes(settings, indent=2, sort_keys=True)
+    (folder / workdir.CONFIG_FILE).write_bytes(content)
 
 
 def _last_metrics(folder: pathlib.Path) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """From a config to the pictures of a per-image run, in the size and the colors that it paints."""
 
 import json
+import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -161,7 +162,7 @@ def finished(
 
 def check(config: ml_collections.ConfigDict) -> None:
     """Refuse a start that is no picture, and a seed that random numbers cannot begin with."""
-    if config.start not in per_image.STARTS and not pathlib.Path(config.start).is_file():
+    if config.start not in per_image.STARTS and not os.path.isfile(config.start):
         raise unknown_choice("start", config.start, per_image.STARTS)
     if not 0 <= config.seed <= _LARGEST_SEED:
         raise InputError(f"seed is {config.seed}; choose a number from 0 to {_LARGEST_SEED}.")
@@ -170,7 +171,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 def first(config: ml_collections.ConfigDict, scene: scenes.Scene) -> Any:
     """Return the picture to begin with, `[h, w, 3]`."""
     content = jnp.asarray(painted(config, scene.content))
-    if config.start not in per_image.STARTS and pathlib.Path(config.start).is_file():
+    if config.start not in per_image.STARTS and os.path.isfile(config.start):
         return per_image.fitted(jnp.asarray(images.read(config.start).pixels), content)
     return per_image.first_picture(
         config.start, content, jnp.asarray(scene.styles[0]), seed=config.seed

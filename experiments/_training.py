@@ -1,6 +1,7 @@
 """From a config to what a training of style networks is made of."""
 
 import functools
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -10,10 +11,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from jaxstyle import checkpoints, features, losses, networks, trainer, training
+from jaxstyle import checkpoints, features, losses, networks, runtime, trainer, training
 from jaxstyle.data import PhotoBatches, Photos, UnreadablePhoto
+from jaxstyle.distributed import Group
 from jaxstyle.io import images, models
 from jaxstyle.io.scenes import picture_file
+from jaxstyle.placement import Placement
 from jaxstyle.training import feedforward
 from jaxstyle.types import InputError, Params
 from jaxstyle.weights import load_joined
@@ -36,11 +39,12 @@ def check_counts(config: ml_collections.ConfigDict, **more: int) -> None:
     )
 
 
-def batch_settings(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Return what `make_batches` is told besides the photographs."""
+def batch_settings(config: ml_collections.ConfigDict, group: Group) -> dict[str, Any]:
+    """Return what `make_batches` is told besides the photographs: this process's share."""
     data = config.data
-    settings = ("size", "batch", "flip", "scale", "workers")
-    return {"seed": config.seed, **{name: data[name] for name in settings}}
+    settings = {name: data[name] for name in ("size", "flip", "scale", "workers")}
+    share = {"process_index": group.index, "process_count": group.count}
+    return {"seed": config.seed, "batch": data.batch // group.count, **settings, **share}
 
 
 def perception_of(config: ml_collections.ConfigDict) -> Perception:
@@ -66,6 +70,7 @@ def objective_of(
         features.adjusted(
             network, pooling=config.features.pooling, padding=config.features.padding
         ),
+        config.precision,
     )
 
 
@@ -95,7 +100,7 @@ def initial(config: ml_collections.ConfigDict, network: networks.TransformerConf
 
 
 def _restored(where: str, params: dict) -> dict:
-    if (pathlib.Path(where).expanduser() / models.CARD).exists():
+    if os.path.exists(os.path.join(os.path.expanduser(where), models.CARD)):
         model, _ = models.load_model(where)
         if jax.tree.map(jnp.shape, dict(model.params["params"])) != jax.tree.map(jnp.shape, params):
             raise InputError(f"the model in '{where}' is of another architecture than this run's.")
@@ -106,8 +111,10 @@ def _restored(where: str, params: dict) -> dict:
 def ready(
     config: ml_collections.ConfigDict,
     step: Callable[..., training.TrainState],
+    constants: Mapping[str, Any],
     state: training.TrainState,
     batches: PhotoBatches,
+    placement: Placement,
     *,
     pictures: int,
     display_weights: Mapping[str, float],
@@ -116,18 +123,38 @@ def ready(
 
     Args:
       config: of the run.
-      step: of everything but state and batch.
+      step: of state, batch and constants.
+      constants: what the step is given by name, the same in every step.
       state: before the first step.
       batches: of photographs.
+      placement: of the run.
       pictures: painted in a step, for the speed shown.
       display_weights: see `trainer.train`.
     """
+    constants = placement.everywhere(dict(constants))
     # Computes nothing, but shows a layer or a size that does not fit; the run reuses the trace.
     shape = (config.data.batch, config.data.size, config.data.size, 3)
-    jax.eval_shape(step, state, jax.ShapeDtypeStruct(shape, jnp.uint8))
+    program = jax.jit(step, donate_argnums=0, out_shardings=placement.whole)
+    jax.eval_shape(program, state, jax.ShapeDtypeStruct(shape, jnp.uint8), **constants)
+
+    compiled: list[jax.stages.Compiled] = []  # one program for all steps
+
+    def do(state: training.TrainState, batch: jax.Array) -> training.TrainState:
+        if not compiled:
+            compiled.append(program.lower(state, batch, **constants).compile())
+
+            def other(count: int, size: int) -> jax.stages.Compiled:
+                shape = (count, size, size, 3)
+                like = jax.ShapeDtypeStruct(shape, batch.dtype, sharding=placement.divided)
+                return program.lower(state, like, **constants).compile()
+
+            devices = placement.devices // placement.group.count
+            check_memory(compiled[0], config.data.batch, config.data.size, other, devices)
+        return compiled[0](state, batch, **constants)
+
     return functools.partial(
         trainer.train,
-        step,
+        do,
         state,
         batches,
         steps=config.steps,
@@ -136,6 +163,45 @@ def ready(
         checkpoint_every=config.checkpoint.every,
         keep=config.checkpoint.keep,
         display_weights=display_weights,
+        placement=placement,
+    )
+
+
+def check_memory(
+    program: jax.stages.Compiled,
+    batch: int,
+    size: int,
+    other: Callable[[int, int], jax.stages.Compiled],
+    devices: int = 1,
+) -> None:
+    """Refuse a step that would not fit, before it is taken, and say what would.
+
+    Args:
+      program: of the step.
+      batch: pictures in it.
+      size: of the pictures.
+      other: compiles the step for another batch and size: what is advised has been looked at.
+      devices: of this process that share a batch; those of a CPU share one memory.
+    """
+    shared = devices if jax.default_backend() == "cpu" else 1
+    needed, free = shared * runtime.needed_memory(program), runtime.free_device_memory()
+    if free is None or needed <= free:
+        return
+    share = free / needed
+    least = min(batch, devices)
+    fewer = [int(batch * share / 2**n) // devices * devices for n in range(3)]
+    smaller = [int(size * (share * batch / least) ** 0.5 / 2**n) // 16 * 16 for n in range(3)]
+    choices = [(count, size) for count in dict.fromkeys(fewer) if count >= least]
+    choices += [(least, side) for side in dict.fromkeys(smaller) if 16 <= side < size]
+    advice = "make the network or the layers of the loss smaller"
+    for count, side in choices:
+        if shared * runtime.needed_memory(other(count, side)) <= free:
+            narrower = f" with data.size={side}" if side < size else ""
+            advice = f"data.batch={count}{narrower} would fit"
+            break
+    raise InputError(
+        f"a training step with batches of {batch} at {size} pixels needs {needed / 1e9:.1f} GB, "
+        f"but {free / 1e9:.1f} GB are free; {advice}."
     )
 
 

@@ -14,10 +14,12 @@ from experiments import _scene
 from jaxstyle import features, losses, ops, optimize, painter, runtime
 from jaxstyle.io import scenes
 from jaxstyle.methods import per_image
+from jaxstyle.methods.rows import Rows, fetched, mesh_of, of_maps, of_state
 from jaxstyle.types import Array, InputError
 from jaxstyle.weights import load_joined
 
 _LONGEST_CHUNK = 20  # steps in one program, that is between looks at what came out
+_INDIVISIBLE = ("patches", "sliced")  # they look at all positions at once
 
 Perception = tuple[Any, features.Network | features.Joined]
 
@@ -75,26 +77,38 @@ def build_many(
     steps, network = steps or config.steps, loaded[1]
     solver = solver_of(config, steps)
     objective, _ = objective_of(config, scene, config.seed)
-    loss = functools.partial(per_image.loss, problem=problem_of(config, objective, network))
-    targets = _targets(config, scene, loaded)
     first = first_of(config, scene)
+    rows = rows_of(config, scene, first.shape[0])
+    problem = problem_of(config, objective, network)._replace(mesh=rows.mesh)
+    loss = functools.partial(per_image.loss, problem=problem)
+    targets = _targets(config, scene, loaded, rows)
+    axis, params = of_state(first.shape), rows.divided(loaded[0], lambda shape: None)
 
     def start() -> optimize.State:
-        return optimize.start(first, solver)
+        return begin(rows.divided(first, axis)) if rows.mesh else optimize.start(first, solver)
+
+    @jax.jit
+    def begin(first: Any) -> optimize.State:
+        return rows.within(optimize.start(rows.joined(first), solver), axis)
 
     def context(weights: Mapping[str, float], step: int) -> per_image.Context:
         numbers = {name: jnp.float32(weight) for name, weight in weights.items()}
-        return per_image.Context(loaded[0], targets(step), numbers)
+        return per_image.Context(params, targets(step), numbers)
 
     @functools.cache
     def program(steps: int) -> jax.stages.Compiled:
-        advance = functools.partial(optimize.advance, loss=loss, solver=solver, steps=steps)
+        def advance(state: Any, context: Any) -> tuple[Any, Array]:
+            how: dict[str, Any] = {"loss": loss, "solver": solver, "steps": steps}
+            state, history = optimize.advance(rows.joined(state), rows.joined(context), **how)
+            return rows.within(state, axis), history
+
         weights = dict.fromkeys(objective_of(config, scene, config.seed)[1], 0.0)
         return jax.jit(advance, donate_argnums=0).lower(start(), context(weights, 0)).compile()
 
     @jax.jit
     def measure(state: optimize.State, context: per_image.Context) -> dict[str, Array]:
-        total, terms = loss(optimize.picture(state, solver), context)
+        image = optimize.picture(rows.joined(state), solver)
+        total, terms = loss(image, rows.joined(context))
         return {"loss": total, **terms}
 
     def work_of(weights: Mapping[str, float]) -> painter.Work:
@@ -104,14 +118,56 @@ def build_many(
         return painter.Work(
             advance=advance,
             measure=lambda state: measure(state, context(weights, 0)),
-            picture=picture,
+            picture=picture if rows.mesh is None else of_divided,
             start=start,
+            whole=_on_host if rows.mesh else lambda state: state,
+            placed=lambda state: rows.divided(state, axis),
         )
+
+    @jax.jit
+    def longer(state: Any) -> Any:
+        return rows.within(optimize.picture(rows.joined(state), solver), axis)
+
+    def of_divided(state: Any) -> Any:
+        return cut(fetched(longer(state)), config.margin)
 
     picture = jax.jit(lambda state: cut(optimize.picture(state, solver), config.margin))
     runtime.return_large_blocks()  # of what one program works in, the next finds a place
-    check_memory(program(min(chunk(config), steps)), first.shape)
+    check_memory(program(min(chunk(config), steps)), first.shape, rows.devices)
     return work_of
+
+
+def rows_of(config: ml_collections.ConfigDict, scene: scenes.Scene, height: int) -> Rows:
+    """Return what divides the picture among devices; refuse what cannot be divided."""
+    rows = Rows(mesh_of(config.features.devices, height))
+    if rows.mesh is None:
+        return rows
+    goal = config.objective
+    for what, found, instead in (
+        ("computed in strips", config.features.rows, "features.rows to 0"),
+        ("matched in regions", bool(scene.regions), "masks and style_masks to ()"),
+        ("asked for chains of layers", goal.chain, "objective.chain to 0"),
+        (
+            f"asked for '{goal.style_statistic}'",
+            goal.style_statistic in _INDIVISIBLE and goal.style_layers,
+            "objective.style_statistic to gram, moments or wasserstein",
+        ),
+    ):
+        if found:
+            raise InputError(
+                f"a picture that is {what} cannot be divided among devices; set {instead}, or "
+                "features.devices to 1."
+            )
+    return rows
+
+
+def _on_host(state: Any) -> Any:
+    """Return a state in the host's memory, as arrays that checkpoints take."""
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX was told not to use it
+        host = jax.local_devices()[0]
+    return jax.device_put(fetched(state), host)
 
 
 def problem_of(
@@ -154,17 +210,18 @@ def objective_of(
 
 
 def _targets(
-    config: ml_collections.ConfigDict, scene: scenes.Scene, loaded: Perception
+    config: ml_collections.ConfigDict, scene: scenes.Scene, loaded: Perception, rows: Rows
 ) -> Callable[[int], losses.Targets]:
     """Return a function from a step to the targets there."""
-    prepare = preparation(config, scene, loaded[1])
-    return targets_of(config, scene, loaded, prepare)
+    prepare = preparation(config, scene, loaded[1], rows)
+    return targets_of(config, scene, loaded, prepare, rows)
 
 
 def preparation(
     config: ml_collections.ConfigDict,
     scene: scenes.Scene,
     network: features.Network | features.Joined,
+    rows: Rows = Rows(),  # noqa: B008
 ) -> Callable[..., losses.Targets]:
     """Return the jitted `(params, pictures, guides, seed) -> targets` of scenes like this one."""
 
@@ -172,8 +229,11 @@ def preparation(
     def prepare(params: Any, pictures: Any, guides: Any, seed: Array) -> losses.Targets:
         how = config.features
         objective = objective_of(config, scene, seed)[0]
-        problem = per_image.Problem(objective, network, how.rows, how.dtype, how.remat)
-        return per_image.prepare(problem, params, pictures, guides)
+        problem = per_image.Problem(
+            objective, network, how.rows, how.dtype, how.remat, mesh=rows.mesh
+        )
+        targets = per_image.prepare(problem, params, rows.joined(pictures), guides)
+        return rows.within(targets, of_maps)
 
     return prepare
 
@@ -183,10 +243,13 @@ def targets_of(
     scene: scenes.Scene,
     loaded: Perception,
     prepare: Callable[..., losses.Targets],
+    rows: Rows = Rows(),  # noqa: B008
 ) -> Callable[[int], losses.Targets]:
     """Return a function from a step to the targets there: directions are drawn for every chunk."""
     params, network = loaded
-    pictures = {kind: jnp.asarray(picture) for kind, picture in _references(config, scene).items()}
+    references = _references(config, scene)
+    pictures = rows.divided(references, of_maps) if rows.mesh else _arrays(references)
+    params = rows.divided(params, lambda shape: None)
     guides = _guides(config, scene, network)
 
     @functools.lru_cache(maxsize=2)
@@ -195,6 +258,10 @@ def targets_of(
 
     drawn = config.objective.style_statistic == "sliced"
     return lambda step: of_draw(step // chunk(config) if drawn else 0)
+
+
+def _arrays(pictures: Mapping[str, np.ndarray]) -> dict[str, Array]:
+    return {kind: jnp.asarray(picture) for kind, picture in pictures.items()}
 
 
 def _references(config: ml_collections.ConfigDict, scene: scenes.Scene) -> dict[str, np.ndarray]:
@@ -240,9 +307,15 @@ def cut(image: Array, margin: int) -> Array:
     return image[..., margin : height - margin, margin : width - margin, :]
 
 
-def check_memory(program: jax.stages.Compiled, size: tuple[int, ...]) -> None:
-    """Refuse what would not fit, and say what would."""
-    needed, free = runtime.needed_memory(program), runtime.free_memory()
+def check_memory(program: jax.stages.Compiled, size: tuple[int, ...], devices: int = 1) -> None:
+    """Refuse what would not fit, and say what would.
+
+    Args:
+      program: whose needs are those of one device.
+      size: of the picture, `(h, w, 3)`.
+      devices: that it runs on; virtual ones of a CPU share one memory.
+    """
+    needed, free = devices * runtime.needed_memory(program), runtime.free_memory()
     if jax.default_backend() == "cpu" and needed > free:
         fits = int(max(size) * math.sqrt(free / needed))
         raise InputError(

@@ -5,6 +5,7 @@ WORKDIR afterwards holds `picture.png` (with the recipe in its metadata), `itera
 """
 
 import functools
+import os
 import pathlib
 from typing import Any
 
@@ -33,7 +34,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
     trainer.check_counts(steps=config.steps, save_every=config.save_every, first_steps=first_steps)
     _scene.check(config)
     original, scene = _scene.read(config)
-    scales = _scene.plan(config, scene, folder.expanduser())
+    scales = _scene.plan(config, scene, pathlib.Path(os.path.expanduser(folder)))
     loaded = _work.perception(config.features)
 
     @functools.cache
@@ -42,7 +43,9 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
         return _work.build(config, scale.scene, loaded, steps=scale.steps)
 
     build(0), build(len(scales) - 1)
-    with workdir.claim(folder, config.to_dict()) as claim:
+    settings = config.to_dict()
+    del settings["features"]["devices"]  # decides where, not what: another number may go on
+    with workdir.claim(folder, settings) as claim:
         print(f"work folder: {claim.path} (the same command continues there)", flush=True)
         save = functools.partial(_save_iterate, config, claim.path, original)
         outcome = _through(config, claim.path, scales, build, save)
@@ -85,7 +88,7 @@ def _through(
         )
         if outcome.signal is not None or outcome.status == optimize.NOT_FINITE:
             break
-        state = outcome.state
+        state = work.whole(outcome.state)
     assert outcome is not None
     save(scale, scale.part.before + outcome.step, np.asarray(work.picture(outcome.state)))
     return outcome

@@ -16,10 +16,11 @@ import numpy as np
 
 from experiments import _training
 from experiments._training import perception_of
-from jaxstyle import features, networks, trainer, training, workdir
+from jaxstyle import distributed, features, networks, trainer, training, workdir
 from jaxstyle.data import PhotoBatches, Photos, make_batches, open_photos
 from jaxstyle.io import images, models
 from jaxstyle.methods import StyleModel, stylize
+from jaxstyle.placement import Placement, place
 from jaxstyle.reporting.contact_sheet import contact_sheet
 from jaxstyle.reporting.plots import loss_plot
 from jaxstyle.training import feedforward, optimizers
@@ -39,25 +40,31 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
     _training.check_counts(config, **{"style.size": config.style.size})
     network = networks.TransformerConfig(**config.network)
     samples = open_photos(config.samples.photos)
-    train, batches = _prepare(config, network)
-    with workdir.claim(folder, config.to_dict()) as claim:
-        print(f"work folder: {claim.path} (the same command continues there)", flush=True)
-        outcome = train(workdir=claim.path)
+    placement = place(config.data.batch)
+    train, batches = _prepare(config, network, placement)
+    with distributed.claim(folder, config.to_dict(), placement.group) as path:
+        placement.group.say(f"work folder: {path} (the same command continues there)")
+        outcome = train(workdir=path)
         if batches.skipped.summary():
             print(batches.skipped.summary(), flush=True)
         if outcome.signal is not None:
             return 128 + outcome.signal
+        if not placement.group.first:
+            return 0
         model = StyleModel({"params": outcome.state.params, **outcome.state.extra}, network)
-        _save(config, claim.path, model, outcome)
-        _show(config, claim.path, model, samples)
+        _save(config, path, model, outcome)
+        _show(config, path, model, samples)
     return 0
 
 
 def _prepare(
-    config: ml_collections.ConfigDict, network: networks.TransformerConfig
+    config: ml_collections.ConfigDict,
+    network: networks.TransformerConfig,
+    placement: Placement,
 ) -> tuple[Callable[..., trainer.Outcome[training.TrainState]], PhotoBatches]:
     """Return the training run, ready but for its work folder, and its data."""
-    batches = make_batches(open_photos(config.data.photos), **_training.batch_settings(config))
+    settings = _training.batch_settings(config, placement.group)
+    batches = make_batches(open_photos(config.data.photos), **settings)
     picture = _training.style_picture(config.style.image, config.style.size)
     perception, loss_network = perception_of(config)
     problem, weights = problem_of(config, loss_network)
@@ -69,14 +76,15 @@ def _prepare(
     state = training.create(params, optimizer, metrics=("loss", *weights), extra=variables)
     prepare = jax.jit(functools.partial(feedforward.style_targets, problem))  # 4x faster compiled
     style = prepare(perception, picture)
-    step = functools.partial(
-        jax.jit(feedforward.make_step(problem, network, optimizer), donate_argnums=0),
-        perception=perception,
-        style=style,
-        weights=weights,
-    )
     train = _training.ready(
-        config, step, state, batches, pictures=config.data.batch, display_weights=weights
+        config,
+        feedforward.make_step(problem, network, optimizer),
+        {"perception": perception, "style": style, "weights": weights},
+        state,
+        batches,
+        placement,
+        pictures=config.data.batch,
+        display_weights=weights,
     )
     return train, batches
 
@@ -112,7 +120,7 @@ def _show(
 ) -> None:
     """Stylize sample photographs, each a file and all on one sheet, and say where things are."""
     painting = np.asarray(_training.style_picture(config.style.image, config.style.size))
-    paint = jax.jit(stylize)
+    paint = jax.jit(functools.partial(stylize, precision=config.precision))
     (folder / "stylized").mkdir(exist_ok=True)
     pairs: list[list[np.ndarray]] = []
     began = time.monotonic()

@@ -19,10 +19,11 @@ import ml_collections
 import numpy as np
 
 from experiments import _training
-from jaxstyle import networks, trainer, training, workdir
+from jaxstyle import distributed, networks, trainer, training, workdir
 from jaxstyle.data import PhotoBatches, Photos, make_batches, open_photos
 from jaxstyle.io import images, models
 from jaxstyle.methods import StyleModel, stylize
+from jaxstyle.placement import Placement, place
 from jaxstyle.reporting.contact_sheet import contact_sheet
 from jaxstyle.reporting.metrics_file import read_metrics
 from jaxstyle.reporting.plots import loss_plot
@@ -55,21 +56,24 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> int:
     wishes = wishes_of(config)
     network = networks.TransformerConfig(**config.network)
     samples = open_photos(config.samples.photos)
-    train, batches = _prepare(config, network, wishes)
-    with workdir.claim(folder, config.to_dict()) as claim:
-        print(f"work folder: {claim.path} (the same command continues there)", flush=True)
-        outcome = train(workdir=claim.path)
+    placement = place(config.data.batch)
+    train, batches = _prepare(config, network, wishes, placement)
+    with distributed.claim(folder, config.to_dict(), placement.group) as path:
+        placement.group.say(f"work folder: {path} (the same command continues there)")
+        outcome = train(workdir=path)
         if batches.skipped.summary():
             print(batches.skipped.summary(), flush=True)
         if outcome.signal is not None:
             return 128 + outcome.signal
+        if not placement.group.first:
+            return 0
         variables = {"params": outcome.state.params, **outcome.state.extra}
         trained = {
             name: StyleModel(many.network_of(variables, i), network)
             for i, name in enumerate(wishes)
         }
-        _save(config, claim.path, trained, wishes)
-        _show(config, claim.path, trained, wishes, samples)
+        _save(config, path, trained, wishes)
+        _show(config, path, trained, wishes, samples)
     return 0
 
 
@@ -141,9 +145,11 @@ def _prepare(
     config: ml_collections.ConfigDict,
     network: networks.TransformerConfig,
     wishes: Mapping[str, Wish],
+    placement: Placement,
 ) -> tuple[Callable[..., trainer.Outcome[training.TrainState]], PhotoBatches]:
     """Return the training run, ready but for its work folder, and its data."""
-    batches = make_batches(open_photos(config.data.photos), **_training.batch_settings(config))
+    settings = _training.batch_settings(config, placement.group)
+    batches = make_batches(open_photos(config.data.photos), **settings)
     pictures = [_training.style_picture(wish.image, wish.size) for wish in wishes.values()]
     perception, loss_network = _training.perception_of(config)
     problem = _training.objective_of(config, loss_network)
@@ -158,20 +164,19 @@ def _prepare(
     state = many.create([variables] * len(names), optimizer, names=names, terms=tuple(weights[0]))
     prepare = jax.jit(functools.partial(feedforward.style_targets, problem))  # 4x faster compiled
     formulation = config.formulation or many.formulation_for(jax.default_backend())
-    step = functools.partial(
-        jax.jit(
-            many.make_step(problem, network, optimizer, names, formulation=formulation),
-            donate_argnums=0,
-        ),
-        perception=perception,
-        style=many.stacked([prepare(perception, picture) for picture in pictures]),
-        weights=many.stacked([jax.tree.map(jnp.float32, own) for own in weights]),
-    )
+    step = many.make_step(problem, network, optimizer, names, formulation=formulation)
+    constants = {
+        "perception": perception,
+        "style": many.stacked([prepare(perception, picture) for picture in pictures]),
+        "weights": many.stacked([jax.tree.map(jnp.float32, own) for own in weights]),
+    }
     train = _training.ready(
         config,
         step,
+        constants,
         state,
         batches,
+        placement,
         pictures=config.data.batch * len(names),
         display_weights={f"{name}/loss": 1.0 for name in names},
     )
@@ -215,7 +220,7 @@ def _show(
     photos: Photos,
 ) -> None:
     """Stylize sample photographs, each a file and all on one sheet, and say where things are."""
-    paint = jax.jit(stylize)
+    paint = jax.jit(functools.partial(stylize, precision=config.precision))
     began = time.monotonic()
     styles = [np.asarray(_training.style_picture(w.image, w.size)) for w in wishes.values()]
     blank = np.ones((1, 1, 3), np.float32)

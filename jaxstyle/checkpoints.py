@@ -10,8 +10,8 @@ before anything is read from them: TensorStore takes many a damaged file for a g
 """
 
 import contextlib
+import functools
 import json
-import logging
 import os
 import pathlib
 import re
@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from orbax.checkpoint import v1 as ocp
 
-from jaxstyle.types import Array, InputError
+from jaxstyle import array_files
+from jaxstyle.array_files import system_error
+from jaxstyle.distributed import Group
+from jaxstyle.types import InputError
 
 FOLDER = "checkpoints"
 
@@ -61,9 +61,11 @@ class Checkpointer:
       keep: how many of the latest checkpoints stay, at least 1. Two or more let a run survive a
         damaged one.
       say: takes a sentence for the user.
+      group: the processes of the run, all of which call every method, with states that lie on the
+        devices of all of them; None for a process on its own.
 
     Example:
-      >>> import tempfile
+      >>> import tempfile, jax.numpy as jnp
       >>> checkpointer = Checkpointer(tempfile.mkdtemp())
       >>> checkpointer.save(10, {"w": jnp.ones(3)}, {"position": 40})
       >>> step, state, notes = checkpointer.restore_latest({"w": jnp.zeros(3)})
@@ -77,12 +79,17 @@ class Checkpointer:
         *,
         keep: int = 2,
         say: Callable[[str], None] = print,
+        group: Group | None = None,
     ):
         if keep < 1:
             raise InputError(f"keep is {keep}; at least one checkpoint must stay.")
         self.folder = pathlib.Path(workdir).absolute() / FOLDER
         self._keep = keep
         self._say = say
+        self._group = group or Group()
+        self._group.from_first(self._open)
+
+    def _open(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -105,21 +112,59 @@ class Checkpointer:
           ValueError: it is nothing Orbax can save, e.g. an array of zero size.
         """
         target = self.folder / f"{step:08d}"
-        try:
-            draft = _write_draft(target, state, notes)
+        draft = target.with_name(target.name + _DRAFT)
+        with self._explained(step):
+            self._group.from_first(lambda: self._begin(step, draft))
+            array_files.save(draft / _ARRAYS, state)
+            self._group.from_first(lambda: self._finish(step, draft, target, state, notes))
+
+    def _begin(self, step: int, draft: pathlib.Path) -> None:
+        with self._explained(step):
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
+            (draft / _RECORD).touch()
+
+    def _finish(
+        self, step: int, draft: pathlib.Path, target: pathlib.Path, state: Any, notes: Any
+    ) -> None:
+        """Write what is not Orbax's, `files.json` last, and give the checkpoint its name."""
+        with self._explained(step):
+            record = {"notes": dict(notes), "leaves": _leaves(state)}
+            with (draft / _RECORD).open("r+") as file:  # gone if someone deleted the folder:
+                file.write(json.dumps(record))  # Orbax would just make it again
+            (draft / _FILES).write_text(json.dumps(_file_sums(draft)))
             if target.exists():
                 self._discard(target)
             draft.rename(target)
+        self._drop_old(step)
+
+    @contextlib.contextmanager
+    def _explained(self, step: int) -> Iterator[None]:
+        """Turn what the system refuses while a checkpoint is written into a sentence."""
+        try:
+            yield
         except (OSError, ValueError) as error:
-            self._remove_leftovers()
-            reason = _system_error(error)
+            if isinstance(error, InputError):
+                raise
+            reason = system_error(error)
+            if reason is not None and self._is_gone(error):
+                raise InputError(
+                    f"the checkpoint of step {step} cannot be written: {self.folder} was deleted "
+                    "under the run; the same command starts anew."
+                ) from error
+            if self._group.first:
+                self._remove_leftovers()
             if reason is None:
                 raise
             raise InputError(
                 f"the checkpoint of step {step} cannot be written to {self.folder}: {reason}; make "
                 "room there or choose another --workdir (earlier checkpoints are intact)."
             ) from error
-        self._drop_old(step)
+
+    def _is_gone(self, error: Exception) -> bool:
+        """Whether the folder was deleted, if Orbax did not make it again in the meantime."""
+        missing = pathlib.Path(getattr(error, "filename", None) or "").name == _RECORD
+        return missing or not self.folder.exists()
 
     def restore_latest(self, like: State) -> Restored[State] | None:
         """Read back the latest checkpoint.
@@ -138,29 +183,45 @@ class Checkpointer:
           InputError: there are checkpoints and all are damaged, or one has other arrays than
             `like`; the first array that disagrees is named.
         """
-        failed: list[tuple[pathlib.Path, str]] = []
+        failed: dict[str, str] = {}  # why, by name; known to the first process
+        while True:
+            found = self._group.from_first(lambda: self._readable(failed, like))
+            if found is None:
+                return None
+            name, notes = found
+            try:
+                state, reason = array_files.load(self.folder / name / _ARRAYS, like), ""
+            except Exception as error:  # past the checksums, whatever Orbax may trip over
+                reason = _reason(error)
+            if self._group.every(not reason).all():
+                self._group.from_first(functools.partial(self._set_aside, failed, int(name)))
+                return Restored(int(name), state, notes)
+            failed[name] = reason or "another process cannot read it"
+
+    def _readable(self, failed: dict[str, str], like: Any) -> tuple[str, dict[str, Any]] | None:
+        """Return the name and the notes of the latest checkpoint whose files are in order."""
         for path in reversed(_checkpoints(self.folder)):
+            if path.name in failed:
+                continue
             try:
                 record = _verified_record(path)
                 _compare(path, record["leaves"], _leaves(like), dtypes=True)
-                state = _load(path, like)
+                return path.name, record["notes"]
             except InputError:
                 raise
-            except Exception as error:  # past the checksums, whatever Orbax may trip over
-                failed.append((path, _reason(error)))
-                continue
-            self._set_aside(failed, int(path.name))
-            return Restored(int(path.name), state, record["notes"])
+            except Exception as error:  # files that are missing, damaged or no JSON
+                failed[path.name] = _reason(error)
         if failed:
             raise InputError(
-                f"no checkpoint in {self.folder} can be read (the latest: {failed[0][1]}); delete "
-                "that folder to start over, or choose another --workdir."
+                f"no checkpoint in {self.folder} can be read (the latest: {failed[max(failed)]}); "
+                "delete that folder to start over, or choose another --workdir."
             )
         return None
 
-    def _set_aside(self, failed: list[tuple[pathlib.Path, str]], step: int) -> None:
+    def _set_aside(self, failed: Mapping[str, str], step: int) -> None:
         """Rename what could not be read: a later start must not take it for this run's future."""
-        for path, reason in failed:
+        for name, reason in sorted(failed.items(), reverse=True):
+            path = self.folder / name
             aside = path.with_name(path.name + _UNREADABLE)
             if aside.exists():
                 self._discard(aside)
@@ -207,13 +268,13 @@ def load_params(where: str | os.PathLike[str], like: State) -> State:
         shape; the first such parameter is named.
 
     Example:
-      >>> import tempfile
+      >>> import tempfile, jax.numpy as jnp
       >>> run = tempfile.mkdtemp()
       >>> Checkpointer(run).save(1, {"params": {"w": jnp.ones(2)}, "step": jnp.int32(1)}, {})
       >>> load_params(run, {"w": jnp.zeros(2)})["w"].tolist()
       [1.0, 1.0]
     """
-    root = pathlib.Path(where).expanduser().absolute()
+    root = pathlib.Path(os.path.expanduser(where)).absolute()
     found = _checkpoints(root / FOLDER) or _checkpoints(root) or [root] * _is_checkpoint(root)
     if not found:
         raise InputError(
@@ -225,7 +286,7 @@ def load_params(where: str | os.PathLike[str], like: State) -> State:
             stored = _verified_record(path)["leaves"]
             params = {name: what for name, what in stored.items() if name.startswith("params/")}
             _compare(path, params, _leaves({"params": like}), dtypes=False)
-            return _load(path, {"params": like})["params"]
+            return array_files.load(path / _ARRAYS, {"params": like})["params"]
         except InputError:
             raise
         except Exception as error:  # see restore_latest
@@ -237,25 +298,13 @@ def load_params(where: str | os.PathLike[str], like: State) -> State:
 
 def _checkpoints(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return the finished checkpoints in a folder, oldest first."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return []
     return sorted(filter(_is_checkpoint, folder.iterdir()), key=lambda path: int(path.name))
 
 
 def _is_checkpoint(path: pathlib.Path) -> bool:
-    return re.fullmatch(r"\d{8,}", path.name) is not None and path.is_dir()
-
-
-def _write_draft(target: pathlib.Path, state: Any, notes: Mapping[str, Any]) -> pathlib.Path:
-    """Write a checkpoint under a name that is not one yet; `files.json` comes last."""
-    draft = target.with_name(target.name + _DRAFT)
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    with _silent_orbax():
-        ocp.save(draft / _ARRAYS, state)
-    (draft / _RECORD).write_text(json.dumps({"notes": dict(notes), "leaves": _leaves(state)}))
-    (draft / _FILES).write_text(json.dumps(_file_sums(draft)))
-    return draft
+    return re.fullmatch(r"\d{8,}", path.name) is not None and os.path.isdir(path)
 
 
 def _verified_record(path: pathlib.Path) -> dict[str, Any]:
@@ -306,57 +355,13 @@ def _compare(
             )
 
 
-def _load(path: pathlib.Path, like: State) -> State:
-    """Read the arrays of `like`, all or a part of those saved."""
-    abstract = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like
-    )
-    context = ocp.Context()
-    context.pytree.loading.partial_load = True
-    with context, _silent_orbax():
-        return jax.tree.map(_free_like, ocp.load(path / _ARRAYS, abstract), like)
-
-
-def _free_like(value: Array, like: Array) -> Array:
-    """Return `value` tied to its device only if `like` is; Orbax ties everything.
-
-    A state that was free to follow its batch to several devices must be free again after a restart.
-    """
-    if like.committed:
-        return value
-    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        data = jnp.asarray(np.asarray(jax.random.key_data(value)))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
-    return jnp.asarray(np.asarray(value))
-
-
 def _described(dtype: str, shape: list[int]) -> str:
     return f"{dtype} {'x'.join(map(str, shape))}" if shape else f"a {dtype} scalar"
 
 
-@contextlib.contextmanager
-def _silent_orbax() -> Iterator[None]:
-    """Keep Orbax's threads from logging what comes back as an exception anyway, page by page."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def _system_error(error: BaseException) -> str | None:
-    """Return what the system said, e.g. `No space left on device`; None if it said nothing."""
-    if isinstance(error, OSError):
-        return error.strerror
-    code = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore's way
-    return os.strerror(int(code[1])) if code else None
-
-
 def _reason(error: BaseException) -> str:
     """Return what went wrong in one line, short enough for a sentence."""
-    if reason := _system_error(error):
+    if reason := system_error(error):
         return reason
     lines = str(error).strip().splitlines()
     return (lines[0][:160] if lines else type(error).__name__).rstrip(".;: ")

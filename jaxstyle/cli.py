@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxstyle.commands import importing, judging, paintings, weights
+from jaxstyle.commands import importing, judging, paintings, preparing, weights
 from jaxstyle.commands.terminal import printable as _line
 
 if TYPE_CHECKING:
@@ -168,6 +168,13 @@ def _add_stylize(commands: Any) -> None:
         "--preserve-color=match or =histogram those of the photo as a whole",
     )
     add("--parity", action="store_true", help="exactly the network's output, with its frame if any")
+    add(
+        "--precision",
+        default="auto",
+        metavar="DTYPE",
+        help="float32 or bfloat16, what the network computes in (default: what the device is best "
+        "at); pictures look the same",
+    )
     add("--batch", type=int, default=8, help="pictures of one size at a time, at most (default 8)")
     add("--suffix", default="", help="put behind each name: _starry makes photo_starry.jpg")
     add("--format", metavar="EXT", help="png, jpg, webp, tif, ... (default: as each picture)")
@@ -212,6 +219,7 @@ def _stylize(arguments: argparse.Namespace, interruption: _Interruption) -> int:
         "strength": arguments.strength,
         "preserve_color": arguments.preserve_color,
         "parity": arguments.parity,
+        "precision": arguments.precision,
         "batch": arguments.batch,
         "max_pixels": round(arguments.max_megapixels * 1e6),
     }
@@ -362,5 +370,6 @@ _COMMANDS = (
     importing.add,
     judging.add,
     paintings.add,
+    preparing.add,
     weights.add,
 )

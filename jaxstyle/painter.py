@@ -37,12 +37,16 @@ class Work:
       measure: `state -> {'loss': ..., term: ...}`, of the picture as it stands.
       picture: `state -> [h, w, 3]`.
       start: `() -> state` at step 0.
+      whole: a state as it is saved, whatever devices it is divided among, from one of this work.
+      placed: the other way round.
     """
 
     advance: Callable[[State, int], tuple[State, Array]]
     measure: Callable[[State], Mapping[str, Array]]
     picture: Callable[[State], Array]
     start: Callable[[], State]
+    whole: Callable[[State], State] = lambda state: state
+    placed: Callable[[State], State] = lambda state: state
 
 
 def begun_at(work: Work, state: State) -> Work:
@@ -50,9 +54,9 @@ def begun_at(work: Work, state: State) -> Work:
 
     Args:
       work: what to compute.
-      state: at step 0; kept as it is, so that the work can begin twice.
+      state: at step 0, whole; kept as it is, so that the work can begin twice.
     """
-    return dataclasses.replace(work, start=lambda: jax.tree.map(jax.numpy.copy, state))
+    return dataclasses.replace(work, start=lambda: work.placed(jax.tree.map(jax.numpy.copy, state)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,9 +147,9 @@ def paint(
         Checkpointer(part.folder, keep=keep),
         MetricsFile(workdir / METRICS_FILE),
     )
-    restored = checkpointer.restore_latest(state)
+    restored = checkpointer.restore_latest(work.whole(state))
     if restored is not None:
-        step, state = restored.step, restored.state
+        step, state = restored.step, work.placed(restored.state)
     metrics.cut_back(before + step)
     bar = Progress(
         start=before + step,
@@ -171,7 +175,7 @@ def paint(
                 metrics.append(before + step, values)
                 bar.metrics(before + step, values)
             if step % save_every == 0 or step == steps or stop.signal or status != RUNNING:
-                checkpointer.save(step, state, {})
+                checkpointer.save(step, work.whole(state), {})
                 if on_save is not None:
                     on_save(before + step, np.asarray(work.picture(state)))
     if stop.signal is not None:

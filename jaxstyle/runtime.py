@@ -188,6 +188,23 @@ def free_memory() -> int:
     return max(0, free)
 
 
+def free_device_memory() -> int | None:
+    """Return the bytes a program can still take where JAX computes: of a GPU, its own memory.
+
+    Returns:
+      None where the device does not tell.
+    """
+    import jax
+
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return free_memory()
+    stats = device.memory_stats() or {}
+    if "bytes_limit" not in stats:
+        return None
+    return max(0, stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+
+
 def needed_memory(program: Any) -> int:
     """Return the bytes a compiled program takes while it runs, 0 where that cannot be told.
 

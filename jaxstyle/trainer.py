@@ -7,6 +7,9 @@
 Whatever decides the result is in the checkpoint: the state, which carries the sums of the metrics
 since the last line of the file, and the position of the data. So k steps, a kill at any instant and
 the same command again give the bits of an uninterrupted run on the same kind of device.
+
+On several devices, and in several processes, a run goes on from any checkpoint on any other number
+of them; only the order in which numbers are added differs then.
 """
 
 import collections
@@ -15,6 +18,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
@@ -24,6 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxstyle.checkpoints import Checkpointer
+from jaxstyle.data import prefetch_to_device
+from jaxstyle.placement import Placement
 from jaxstyle.reporting.metrics_file import MetricsFile
 from jaxstyle.reporting.progress import Progress, groups_of
 from jaxstyle.signals import StopSignals
@@ -33,6 +39,9 @@ METRICS_FILE = "metrics.jsonl"
 TIMINGS_FILE = "timings.jsonl"
 
 _STEPS_AHEAD = 2  # of the device, by the host
+_BATCHES_AHEAD = 2  # on their way to an accelerator
+# What collectives say when the other side is gone: Gloo on CPUs, NCCL on GPUs.
+_LOST = re.compile("gloo|nccl|coordination|connection|heartbeat|UNAVAILABLE", re.IGNORECASE)
 
 
 class TrainState(Protocol):
@@ -94,6 +103,7 @@ def train(
     display_weights: Mapping[str, float] | None = None,
     progress: bool = True,
     on_checkpoint: Callable[[int, State], None] | None = None,
+    placement: Placement | None = None,
 ) -> Outcome[State]:
     """Train for `steps` steps in all, from the latest checkpoint in `workdir` if there is one.
 
@@ -117,7 +127,9 @@ def train(
         (the part of the name before the slash) beside the loss.
       progress: show a bar (lines, where there is no terminal); sentences are printed anyway.
       on_checkpoint: called with step and state after each checkpoint; it must not keep the state if
-        `step_fn` donates it.
+        `step_fn` donates it. Of several processes, the first one's is called.
+      placement: the devices and processes that share the work (`jaxstyle.placement.place`); each
+        process's batches are then its share. None: one device.
 
     Returns:
       The outcome, `interrupted` or finished. A finished workdir gives its state at once.
@@ -144,24 +156,28 @@ def train(
     """
     began = time.monotonic()
     check_counts(steps=steps, log_every=log_every, checkpoint_every=checkpoint_every)
-    with _explained(batch_size):
-        run = _Run(step_fn, state, pathlib.Path(workdir), steps, keep, on_checkpoint)
+    placement = placement or Placement()
+    first = placement.group.first
+    with _explained(batch_size, placement):
+        run = _Run(step_fn, state, pathlib.Path(workdir), steps, keep, on_checkpoint, placement)
     resumed_from = run.step if run.step else None
     bar = Progress(
         start=run.step,
         steps=steps,
         batch_size=batch_size,
         groups=groups_of(display_weights or {}),
-        enabled=progress and run.step < steps,
+        enabled=progress and run.step < steps and first,
     )
+    say = bar.say if first else _nothing
     stop = StopSignals()
     if run.step == steps:
-        bar.say(f"all {steps} steps are done already")
+        say(f"all {steps} steps are done already")
     else:
         if run.step:
-            bar.say(f"continuing from step {run.step} of {steps}")
-        with stop, bar, _explained(batch_size), contextlib.closing(run.open(batches)) as data:
-            while run.step < steps and stop.signal is None:
+            say(f"continuing from step {run.step} of {steps}")
+        reading = contextlib.closing(run.open(batches))
+        with stop, bar, _explained(batch_size, placement), reading as data:
+            while not run.told_to_stop(stop.signal) and run.step < steps:
                 run.do_step(data)
                 bar.advance(run.step)
                 if run.step % log_every == 0 or run.step == steps:
@@ -170,9 +186,16 @@ def train(
                     run.save(data)
             if run.step > run.saved_at:
                 run.save(data)
-    if stop.signal is not None:
-        bar.say(f"stopped at step {run.step}; the same command continues")
-    return Outcome(run.state, run.step, resumed_from, time.monotonic() - began, stop.signal)
+    run.told_to_stop(stop.signal)
+    if run.signal is not None:
+        say(f"stopped at step {run.step}; the same command continues")
+    return Outcome(
+        placement.here(run.state), run.step, resumed_from, time.monotonic() - began, run.signal
+    )
+
+
+def _nothing(sentence: str) -> None:
+    del sentence
 
 
 class _Run(Generic[State]):
@@ -182,6 +205,7 @@ class _Run(Generic[State]):
       state: the state after `step` steps.
       step: steps done.
       saved_at: the step of the last checkpoint, 0 when there is none.
+      signal: the signal that told the run to stop, None until all processes know it.
     """
 
     def __init__(
@@ -192,16 +216,21 @@ class _Run(Generic[State]):
         steps: int,
         keep: int,
         on_checkpoint: Callable[[int, State], None] | None,
+        placement: Placement,
     ):
         self._step_fn = step_fn
         self._on_checkpoint = on_checkpoint
-        self._checkpointer = Checkpointer(workdir, keep=keep)
+        self._placement, self._group = placement, placement.group
+        self._checkpointer = Checkpointer(workdir, keep=keep, group=placement.group)
         self._metrics = MetricsFile(workdir / METRICS_FILE)
         self._timings = workdir / TIMINGS_FILE
         self._opened = time.monotonic()
-        self._under_way: collections.deque[Array] = collections.deque()
-        self.state, self.step, self._logged_at, self._position = state, 0, 0, None
-        restored = self._checkpointer.restore_latest(state)
+        self._under_way: collections.deque[tuple[Array, Array | int]] = collections.deque()
+        self.signal: int | None = None
+        self._own_signal = 0
+        self.state, self.step = placement.everywhere(state), 0
+        self._logged_at, self._position = 0, None
+        restored = self._checkpointer.restore_latest(self.state)
         if restored is not None:
             self.step, self.state = restored.step, restored.state
             self._logged_at = restored.notes["logged_at"]
@@ -212,16 +241,18 @@ class _Run(Generic[State]):
                 f"workdir {workdir} is at step {self.step}, beyond the {steps} steps wanted; "
                 "choose another --workdir."
             )
-        last_line = self._metrics.cut_back(self.step)
+        last_line = self._group.from_first(lambda: self._metrics.cut_back(self.step))
         if last_line != self._logged_at:
-            print(f"{self._metrics.path} has lost the lines after step {last_line}", flush=True)
+            self._group.say(f"{self._metrics.path} has lost the lines after step {last_line}")
 
     def open(self, batches: Iterable[Any]) -> Any:
-        """Return the data iterator, at the position the state belongs to."""
+        """Return the data iterator, at the position the state belongs to; it places batches."""
         data = iter(batches)
         if self._position is not None:
             data.set_state(self._position)  # type: ignore[attr-defined]
-        return data
+        # A CPU computes where the batches are made.
+        ahead = 0 if jax.default_backend() == "cpu" else _BATCHES_AHEAD
+        return prefetch_to_device(data, self._placement.batch, ahead)
 
     def do_step(self, data: Iterator[Any]) -> None:
         """Hand one more step to the device, and wait for the one before the last.
@@ -237,17 +268,34 @@ class _Run(Generic[State]):
             ) from None
         self.state = self._step_fn(self.state, batch)
         self.step += 1
-        self._under_way.append(jnp.copy(self.state.step))  # a copy, as the next step may donate it
+        done = jnp.copy(self.state.step)  # as the next step may donate it
+        self._under_way.append((done, self._placement.largest(self._own_signal)))
         if len(self._under_way) > _STEPS_AHEAD:
-            self._under_way.popleft().block_until_ready()
+            done, signal = self._under_way.popleft()
+            done.block_until_ready()
+            if self._group.count > 1:
+                self.signal = int(signal) or None
+
+    def told_to_stop(self, signal: int | None) -> bool:
+        """Whether to stop before the next step.
+
+        Args:
+          signal: what this process was told. Several agree on it with the steps they are ahead of
+            the device, because all must stop at the same one.
+        """
+        self._own_signal = signal or 0
+        if self._group.count == 1:
+            self.signal = signal
+        return self.signal is not None
 
     def log(self, bar: Progress) -> None:
         """Write the means since the last log to the metrics file, and begin new sums."""
         sums = self._finite_metrics()
         count = np.float32(self.step - self._logged_at)
         means = {name: np.float32(value) / count for name, value in sums.items()}
-        self._metrics.append(self.step, means)
-        self._log_time(bar.images_per_second)
+        if self._group.first:
+            self._metrics.append(self.step, means)
+            self._log_time(bar.images_per_second)
         zeros = jax.tree.map(jnp.zeros_like, self.state.metrics)
         self.state = dataclasses.replace(self.state, metrics=zeros)  # type: ignore[type-var]
         self._logged_at = self.step
@@ -265,10 +313,12 @@ class _Run(Generic[State]):
                 f"state.step is {int(self.state.step)} after {self.step} steps; step_fn must add 1."
             )
         notes = {"position": data.get_state(), "logged_at": self._logged_at}
-        self._checkpointer.save(self.step, self.state, notes)
+        alone = self._group.count == 1
+        one = self._placement.here(self.state) if alone else self.state
+        self._checkpointer.save(self.step, one, notes)
         self.saved_at = self.step
-        if self._on_checkpoint is not None:
-            self._on_checkpoint(self.step, self.state)
+        if self._on_checkpoint is not None and self._group.first:
+            self._on_checkpoint(self.step, self._placement.here(self.state))
 
     def _finite_metrics(self) -> Mapping[str, np.ndarray]:
         """Return the sums of the metrics once the device has them; refuse NaN and infinity."""
@@ -281,10 +331,13 @@ class _Run(Generic[State]):
     def _not_finite(self, what: str) -> InputError:
         """Return the error for NaN or infinity since the last time the numbers were looked at."""
         first = max(self._logged_at, self.saved_at) + 1
+        when = (
+            f"in step {first}" if first == self.step else f"between steps {first} and {self.step}"
+        )
         kept = f"step {self.saved_at} is saved" if self.saved_at else "no checkpoint is saved"
         return InputError(
-            f"{what} became NaN or infinite between steps {first} and {self.step} ({kept}); start "
-            "again in another --workdir with a lower learning rate or smaller loss weights."
+            f"{what} became NaN or infinite {when} ({kept}); start again in another --workdir with "
+            "a lower learning rate or smaller loss weights."
         )
 
     def _log_time(self, images_per_second: float | None) -> None:
@@ -297,11 +350,16 @@ class _Run(Generic[State]):
 
 
 @contextlib.contextmanager
-def _explained(batch_size: int) -> Iterator[None]:
+def _explained(batch_size: int, placement: Placement) -> Iterator[None]:
     """Turn what the machine can lack into a sentence."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
+        if placement.group.count > 1 and _LOST.search(str(error)):
+            raise InputError(
+                "another process of the run has ended; start all of them again with the same "
+                "commands, and the run goes on from its latest checkpoint."
+            ) from error
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise InputError(

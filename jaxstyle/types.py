@@ -19,12 +19,12 @@ class InputError(ValueError):
     """
 
 
-def unknown_choice(what: str, given: str, allowed: Sequence[str]) -> InputError:
+def unknown_choice(what: str, given: object, allowed: Sequence[str]) -> InputError:
     """Return the error for a name that is not one of `allowed`, with the nearest match.
 
     Args:
       what: what the name stands for, e.g. `'layer of vgg19'`.
-      given: the name that was given.
+      given: the name that was given, or what was given in its place.
       allowed: the names that exist.
 
     Returns:
@@ -34,7 +34,7 @@ def unknown_choice(what: str, given: str, allowed: Sequence[str]) -> InputError:
       >>> str(unknown_choice('pooling', 'maximum', ('max', 'average')))
       "unknown pooling 'maximum'; did you mean 'max'? Choices: max, average."
     """
-    near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(given), allowed, n=1, cutoff=0.4)
     listed = ", ".join(allowed)
     if near:
         listed = f"did you mean '{near[0]}'? Choices: {listed}"

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from jaxstyle.reporting.whole_files import json_bytes
 from jaxstyle.types import InputError
 
 CONFIG_FILE = "config.json"
@@ -101,7 +102,7 @@ def claim(
       }
       <BLANKLINE>
     """
-    path = pathlib.Path(workdir).expanduser()
+    path = pathlib.Path(os.path.expanduser(workdir))
     settings = json.loads(json.dumps(flatten(config)))  # as it will read back: tuples become lists
     try:
         _make_folder(path)
@@ -149,7 +150,7 @@ def claimed(folder: str | os.PathLike[str], *, wait: float = 0.0) -> Iterator[bo
       ...     print(mine, also_mine)
       True False
     """
-    path, until = pathlib.Path(folder).expanduser(), time.monotonic() + wait
+    path, until = pathlib.Path(os.path.expanduser(folder)), time.monotonic() + wait
     while (held := _try(path)) is None and time.monotonic() < until:
         time.sleep(_SECONDS_BETWEEN_TRIES)
     if held is None:
@@ -238,8 +239,7 @@ def _record(path: pathlib.Path, settings: dict[str, Any]) -> None:
             "they belong to this run; put the file back, or choose another --workdir."
         )
     else:
-        text = json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False)
-        if not _put_in_place(file, text + "\n"):
+        if not _put_in_place(file, json_bytes(settings, indent=2, sort_keys=True)):
             _compare(path, _read(file), settings)
 
 
@@ -247,7 +247,7 @@ def _read(file: pathlib.Path) -> dict[str, Any]:
     """Return the recorded settings."""
     try:
         recorded = json.loads(file.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         recorded = None
     if not isinstance(recorded, dict):
         raise InputError(
@@ -267,7 +267,8 @@ def _compare(path: pathlib.Path, recorded: dict[str, Any], given: dict[str, Any]
     if not differing:
         return
     told = [
-        f"{key} was {_shown(recorded, key)} and is now {_shown(given, key)}" for key in differing
+        f"{key:.80} was {_shown(recorded, key):.160} and is now {_shown(given, key):.160}"
+        for key in differing
     ]
     if len(told) > _SHOWN:
         told[_SHOWN:] = [f"and {len(told) - _SHOWN} more"]
@@ -284,7 +285,7 @@ def _shown(settings: dict[str, Any], key: str) -> str:
     return json.dumps(settings[key], sort_keys=True, ensure_ascii=False)
 
 
-def _put_in_place(file: pathlib.Path, text: str) -> bool:
+def _put_in_place(file: pathlib.Path, content: bytes) -> bool:
     """Put a file in place whole, unless there is one: a kill leaves either no file or all of it.
 
     Returns:
@@ -292,8 +293,8 @@ def _put_in_place(file: pathlib.Path, text: str) -> bool:
     """
     draft = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with draft.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+        with draft.open("wb") as stream:
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         try:

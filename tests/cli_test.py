@@ -40,7 +40,7 @@ def setups(monkeypatch) -> list[int]:
 def quick(monkeypatch):
     """A negative in place of the network, which takes seconds to compile."""
 
-    def negative(model, image, *, strength, preserve_color, parity):
+    def negative(model, image, *, strength, preserve_color, parity, precision):
         return image + strength * (1 - 2 * image)
 
     monkeypatch.setattr(stylize_room, "stylize", negative)

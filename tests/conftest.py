@@ -1,4 +1,4 @@
-"""A stricter world than the user's: four CPU devices, and rank promotion raises."""
+"""A stricter world than the user's: eight CPU devices, and rank promotion raises."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ from absl import flags
 from jaxstyle import runtime
 
 runtime.setup(compilation_cache=False)
-jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # A shell starts what runs in the background with Ctrl-C ignored; tests of Ctrl-C need it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

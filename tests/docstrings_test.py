@@ -7,7 +7,7 @@ import pathlib
 import jax
 import pytest
 
-from jaxstyle import ops
+from jaxstyle import policy
 
 LIBRARY = pathlib.Path(__file__).resolve().parent.parent / "jaxstyle"
 
@@ -33,7 +33,7 @@ def quick():
     """Compile little and fast, not well: an example is run once, on next to nothing."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
-    with ops.formulation("plain"):
+    with policy.formulation("plain"):
         yield
     jax.config.update("jax_disable_most_optimizations", before)
 

@@ -17,13 +17,15 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 FLOORS = {
-    0: {"types", "ops", "images", "statistics"},
+    0: {"types", "policy", "ops", "images", "statistics"},
     1: {"features", "networks"},
     2: {"losses", "metrics"},
     3: {"optimize", "training"},
     4: {"methods"},
     5: {
-        "weights", "io", "data", "checkpoints", "workdir", "runtime", "distributed", "trainer",
+        "weights", "io", "data", "checkpoints", "workdir", "runtime", "distributed", "placement",
+        "array_files",
+        "trainer",
         "painter", "signals",
         "sweeps", "reporting", "export", "serving", "cli", "commands", "assets", "__main__",
         "__init__",
@@ -33,6 +35,7 @@ FLOORS = {
 }  # fmt: skip
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 EDGE = 5
+BASE = ("types", "policy")  # of floor 0, what its rooms share
 
 # What is not ours and not Python's: by floor, and what a room has besides.
 ALLOWED = {0: {"jax", "numpy"}, 1: {"jax", "numpy"}, 2: {"jax", "numpy"}, 4: {"jax", "numpy"}}
@@ -42,8 +45,9 @@ ALSO_ALLOWED = {"networks": {"flax"}}
 # At the edge and above: who adapts which outside thing.
 ADAPTERS = {
     "flax": {"networks"},
-    "orbax": {"checkpoints"},
+    "orbax": {"array_files"},
     "grain": {"data"},
+    "array_record": {"data"},
     "absl": {"data", "launch"},  # in data: Grain's worker processes read absl's flags
     "PIL": {"io", "data", "reporting", "experiments"},
     "h5py": {"weights"},
@@ -126,7 +130,7 @@ def test_imports_come_from_floors_below(path):
         if top == "jaxstyle":
             assert room != "configs", f"{_name(path)} imports {name}: configs hold values only"
             other = rest[0]
-            if other in (room, "types"):
+            if other in (room, *BASE):
                 continue
             below = FLOOR[other] < FLOOR[room] or FLOOR[other] == FLOOR[room] == EDGE
             assert below, f"{_name(path)} (floor {FLOOR[room]}) imports {name} ({FLOOR[other]})"

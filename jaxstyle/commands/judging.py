@@ -172,9 +172,9 @@ def _write_csv(file: str, rows: Sequence[Row]) -> None:
     from jaxstyle.types import InputError
 
     try:
-        path = pathlib.Path(file).expanduser()
+        path = pathlib.Path(os.path.expanduser(file))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as stream:
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
             writer = csv.DictWriter(stream, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)

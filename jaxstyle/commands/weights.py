@@ -101,11 +101,12 @@ def _progress(there: int, total: int) -> None:
 
 
 def _verify(arguments: argparse.Namespace, interruption: Any) -> int:
+    import os
     import pathlib
 
     from jaxstyle.weights import catalog, checking
 
-    file = pathlib.Path(arguments.file).expanduser()
+    file = pathlib.Path(os.path.expanduser(arguments.file))
     found = checking.examine(file, arguments.name, arguments.convention)
     for line in found.lines():
         print(printable(line))
@@ -116,11 +117,12 @@ def _verify(arguments: argparse.Namespace, interruption: Any) -> int:
 
 
 def _convert(arguments: argparse.Namespace, interruption: Any) -> int:
+    import os
     import pathlib
 
     from jaxstyle.weights import checking
 
-    file, out = (pathlib.Path(name).expanduser() for name in (arguments.file, arguments.out))
+    file, out = (pathlib.Path(os.path.expanduser(name)) for name in (arguments.file, arguments.out))
     found = checking.convert(file, out, arguments.name, arguments.convention, arguments.half)
     for line in found.lines():
         print(printable(line))

@@ -1,7 +1,13 @@
-"""Where the bytes of photographs come from: a folder or a zip, behind `names` and `read(index)`."""
+"""Where the bytes of photographs come from: a folder or a zip, behind `names` and `read(index)`.
 
+The third kind is in `packs`.
+"""
+
+import functools
+import hashlib
 import os
 import pathlib
+import stat
 import threading
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -11,14 +17,38 @@ from jaxstyle.types import InputError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
+LARGEST = 2**29  # bytes of a photograph, encoded
+
 
 class PhotoFiles(Protocol):
-    """Encoded pictures in a fixed order, readable from many threads, picklable."""
+    """Encoded pictures in a fixed order, readable from many threads, picklable.
+
+    Attributes:
+      names: of the pictures.
+      fingerprint: a short hash that tells whether a source is the one an earlier run used.
+      reduced_to: the shorter side, in pixels, that larger pictures were reduced to when they were
+        packed; None where all have the size they were taken in.
+    """
 
     names: tuple[str, ...]
+    reduced_to: int | None
+
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
 
     def read(self, index: int) -> bytes:
         """Return the encoded bytes of picture `index`."""
+
+
+def fingerprint(names: Iterable[str]) -> str:
+    """Return a short hash of names, in their order.
+
+    Example:
+      >>> fingerprint(['a.jpg', 'b.jpg'])
+      'c5fcd6f89f789abd'
+    """
+    joined = "\0".join(names).encode(errors="surrogatepass")
+    return hashlib.sha256(joined).hexdigest()[:16]
 
 
 def is_picture(name: str) -> bool:
@@ -49,13 +79,29 @@ class FolderFiles:
       names: paths relative to it, with forward slashes, in the order of the indices.
     """
 
+    reduced_to: int | None = None
+
     def __init__(self, folder: str | os.PathLike[str], names: Iterable[str]):
         self.folder = pathlib.Path(folder)
         self.names = tuple(names)
 
     def read(self, index: int) -> bytes:
         """Return the encoded bytes of picture `index`; an `OSError` where the file is gone."""
-        return (self.folder / self.names[index]).read_bytes()
+        file = self.folder / self.names[index]
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
+            raise ValueError("not a regular file")
+        _check_size(status.st_size)
+        return file.read_bytes()
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A short hash of the names."""
+        return fingerprint(self.names)
+
+    def sizes(self) -> tuple[int, ...]:
+        """Return the bytes of each file, -1 for one that is gone."""
+        return tuple(_file_size(self.folder / name) for name in self.names)
 
 
 class ZipFiles:
@@ -69,6 +115,8 @@ class ZipFiles:
       path: the zip.
       names: names of entries, in the order of the indices.
     """
+
+    reduced_to: int | None = None
 
     _lock: threading.Lock
     _zip: zipfile.ZipFile | None
@@ -85,7 +133,18 @@ class ZipFiles:
             if self._zip is None or self._process != os.getpid():
                 # A forked child must not share the file position with its parent.
                 self._zip, self._process = zipfile.ZipFile(self.path), os.getpid()
+            _check_size(self._zip.getinfo(self.names[index]).file_size)
             return self._zip.read(self.names[index])
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A short hash of the names."""
+        return fingerprint(self.names)
+
+    def sizes(self) -> tuple[int, ...]:
+        """Return the bytes of each picture when unpacked."""
+        with zipfile.ZipFile(self.path) as archive:
+            return tuple(archive.getinfo(name).file_size for name in self.names)
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
@@ -138,7 +197,7 @@ def zip_files(path: str | os.PathLike[str]) -> ZipFiles:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if is_picture(entry.filename)]
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # zipfile raises nearly anything on a damaged file
         raise InputError(f"'{path}' cannot be read as a zip ({error}); copy it again.") from error
     if not entries:
         raise InputError(f"'{path}' holds no photographs; their names must end in {_suffixes()}.")
@@ -159,6 +218,19 @@ def _walk(root: pathlib.Path) -> Iterator[str]:
         subfolders.sort()  # decides which of two links to one folder counts
         for file in files:
             yield pathlib.Path(folder, file).relative_to(root).as_posix()
+
+
+def _file_size(path: pathlib.Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _check_size(size: int) -> None:
+    """Refuse what no photograph is, before it fills the memory."""
+    if size > LARGEST:
+        raise ValueError(f"{size / 1e6:.0f} MB; a photograph may have {LARGEST / 1e6:.0f} MB")
 
 
 def _suffixes() -> str:

@@ -1,4 +1,4 @@
-"""Photographs to train on: scikit-image's own, a folder or a zip, by index, as upright RGB.
+"""Photographs to train on: scikit-image's own, a folder, zip or pack, by index, as upright RGB.
 
 The default source is a handful of photographs that are part of the installed scikit-image package,
 read straight from its folder; nothing is ever downloaded:
@@ -18,8 +18,6 @@ Left out: what is not a photograph of a scene (microscopy, star fields, drawings
 of one texture, and the second picture of the stereo pair.
 """
 
-import functools
-import hashlib
 import importlib.util
 import operator
 import os
@@ -30,10 +28,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from jaxstyle.data import decode, files
+from jaxstyle.data import decode, files, packs
 from jaxstyle.types import InputError
 
 BUNDLED = "skimage"
+MINIMUM = 64  # pixels of the shorter side
 BUNDLED_NAMES = (
     "astronaut.png",
     "camera.png",
@@ -92,7 +91,7 @@ class Photos:
         source: files.PhotoFiles,
         *,
         where: str,
-        minimum: int = 64,
+        minimum: int = MINIMUM,
         cache_bytes: int = 128 << 20,
     ):
         self.where = where
@@ -106,11 +105,18 @@ class Photos:
         """The photographs' names, in the order of their indices."""
         return self._files.names
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> str:
-        """A short hash of the names: tells whether a source is the one an earlier run used."""
-        joined = "\0".join(self.names).encode(errors="surrogatepass")
-        return hashlib.sha256(joined).hexdigest()[:16]
+        """A short hash of the names: tells whether a source is the one an earlier run used.
+
+        That of a pack also hashes its pictures, which are not the ones it was made from.
+        """
+        return self._files.fingerprint
+
+    @property
+    def reduced_to(self) -> int | None:
+        """The shorter side that a pack's larger photographs were reduced to; None elsewhere."""
+        return self._files.reduced_to
 
     def __len__(self) -> int:
         return len(self.names)
@@ -175,14 +181,14 @@ class Photos:
 
 
 def open_photos(
-    where: str | os.PathLike[str] = "", *, minimum: int = 64, cache_bytes: int = 128 << 20
+    where: str | os.PathLike[str] = "", *, minimum: int = MINIMUM, cache_bytes: int = 128 << 20
 ) -> Photos:
     """Open a source of photographs.
 
     Args:
       where: `''` or `'skimage'` for the photographs that come with scikit-image (see the top of
-        this file), else a folder (searched with its subfolders) or a `.zip`. A folder of your own
-        called `skimage` is `./skimage`.
+        this file), else a folder (searched with its subfolders), a `.zip`, or a pack that
+        `prepare_photos` made. A folder of your own called `skimage` is `./skimage`.
       minimum: shorter sides below this many pixels are refused, one photograph at a time.
       cache_bytes: memory for decoded photographs, per process; 0 keeps none.
 
@@ -190,29 +196,43 @@ def open_photos(
       The source. At least one of its photographs is known to be readable.
 
     Raises:
-      InputError: `where` is missing, is neither a folder nor a zip, or has no readable photograph.
+      InputError: `where` is missing, is no folder, zip or pack, is damaged as a whole, or has no
+        readable photograph.
 
     Example:
       >>> len(open_photos())
       6
     """
-    if os.fspath(where) in ("", BUNDLED):
-        where, source = BUNDLED, _bundled_files()
-    else:
-        source = _files_at(pathlib.Path(where).expanduser())
-    photos = Photos(source, where=os.fspath(where), minimum=minimum, cache_bytes=cache_bytes)
+    source = find_files(where)
+    name = os.fspath(where) or BUNDLED
+    photos = Photos(source, where=name, minimum=minimum, cache_bytes=cache_bytes)
     _require_one(photos)
     return photos
 
 
-def _files_at(path: pathlib.Path) -> files.PhotoFiles:
-    if not path.exists():
+def find_files(where: str | os.PathLike[str]) -> files.PhotoFiles:
+    """Return the encoded files of a source, none of them read yet; see `open_photos`.
+
+    Raises:
+      InputError: as `open_photos`, but for what only reading tells.
+    """
+    if os.fspath(where) in ("", BUNDLED):
+        return _bundled_files()
+    path = pathlib.Path(os.path.expanduser(where))
+    if not os.path.exists(path):
+        if os.path.isdir(f"{path}{packs.UNFINISHED}"):
+            raise InputError(
+                f"the pack '{path}' is not finished; give the same `jaxstyle prepare` again, which "
+                "goes on where it stopped."
+            )
         raise InputError(
             f"photographs '{path}' do not exist; give a folder, a .zip, or '{BUNDLED}' for the "
             "photographs that come with scikit-image."
         )
     if not os.access(path, os.R_OK):
         raise InputError(f"photographs '{path}' cannot be read: permission denied.")
+    if packs.is_pack(path):
+        return packs.pack_files(path)
     if path.is_dir():
         return files.folder_files(path)
     if path.suffix.lower() == ".zip":

@@ -7,7 +7,9 @@ with.
 """
 
 import dataclasses
+import math
 import multiprocessing
+import numbers
 import operator
 import os
 import signal
@@ -90,7 +92,8 @@ def make_batches(
       converted.
 
     Raises:
-      InputError: a value is out of its range. While iterating: no photograph can be used any more.
+      InputError: a value is out of its range, or a pack's photographs were reduced to less than
+        `size` times the largest scale. While iterating: no photograph can be used any more.
 
     Example:
       >>> from jaxstyle.data import open_photos
@@ -99,7 +102,7 @@ def make_batches(
       (4, 32, 32, 3)
       >>> batches.close()
     """
-    if len(scale) != 2:
+    if len(scale) != 2 or not all(isinstance(number, numbers.Real) for number in scale):
         raise InputError(f"scale {tuple(scale)} must be two numbers, e.g. (1.0, 1.5).")
     low, high = scale
     settings = stream.Settings(
@@ -120,7 +123,24 @@ def make_batches(
     for name, count in counts.items():
         if count < 0:
             raise InputError(f"{name} {count} must be 0 or more.")
+    _check_reduced(source, settings)
     return PhotoBatches(source, settings, **counts)
+
+
+def _check_reduced(source: Photos, settings: stream.Settings) -> None:
+    """Refuse crops that a pack's pictures are too small for: nothing else would tell of the blur.
+
+    Photographs that were small when taken are no reason: nothing better is to be had of them.
+    """
+    there, needed = source.reduced_to, settings.shorter_side
+    if there is not None and there < needed:
+        low, high = settings.scale
+        raise InputError(
+            f"the pack '{source.where}' holds photographs reduced to a shorter side of {there} "
+            f"pixels, and crops of {settings.size} at scales of {low:g} to {high:g} need {needed}: "
+            f"prepare it again with --size {needed}, or make crops of at most "
+            f"{math.floor(there / high)}."
+        )
 
 
 class PhotoBatches(grain.IterDataset[np.ndarray]):
@@ -153,10 +173,12 @@ class PhotoBatches(grain.IterDataset[np.ndarray]):
     def identity(self) -> dict[str, Any]:
         """Return what a resumed run must share with the run it continues, as JSON values.
 
-        `process_index` is left out: every process saves the same position.
+        The batch is that of all processes: they share one stream, and a run may go on with another
+        number of them.
         """
         identity = dataclasses.asdict(self.settings)
         del identity["process_index"]
+        identity["batch"] *= identity.pop("process_count")
         identity["scale"] = list(self.settings.scale)
         identity["photos"] = f"{len(self._source)} ({self._source.fingerprint})"
         return identity
@@ -215,7 +237,8 @@ class PhotoBatchIterator(grain.DatasetIterator[np.ndarray]):
         Raises:
           InputError: it is the position in another stream: other photographs or other settings.
         """
-        then, now = state["stream"], self._batches.identity()
+        then, now = dict(state["stream"]), self._batches.identity()
+        then.pop("process_count", None)  # recorded once, always 1
         differing = [
             f"{key} was {then.get(key)} and is {now.get(key)}"
             for key in sorted(then.keys() | now.keys())

@@ -72,6 +72,11 @@ class Settings:
             if not holds:
                 raise InputError(f"{rule}.")
 
+    @property
+    def shorter_side(self) -> int:
+        """Pixels that a photograph's shorter side must have, or crops of it would be blurred."""
+        return math.ceil(self.size * self.scale[1])
+
 
 def batch_list(source: Photos, settings: Settings) -> grain.MapDataset[Example]:
     """Return the stream as a lazy endless list, made by Grain where it is indexed.
@@ -133,8 +138,6 @@ class _Crop(grain.transforms.RandomMap):
     def __init__(self, source: Photos, settings: Settings):
         self._source = source
         self._settings = settings
-        # The largest scale needs this many pixels; fewer would blur the crop.
-        self._shorter_side = math.ceil(settings.size * settings.scale[1])
 
     def random_map(self, element: int, rng: np.random.Generator) -> Example:
         """Load photograph `element`, or a random one in its place, and crop it."""
@@ -143,7 +146,7 @@ class _Crop(grain.transforms.RandomMap):
         notes = []
         for index in self._candidates(element, seed):
             try:
-                photo = self._source.load(index, self._shorter_side)
+                photo = self._source.load(index, self._settings.shorter_side)
             except UnreadablePhoto as error:
                 notes.append(Note(error.name, error.reason, skipped=True))
                 continue

@@ -1,5 +1,6 @@
 """Perceptual features: the VGG table and `features(params, image, layers, network=...)`."""
 
+from jaxstyle.features.across import features_across as features_across
 from jaxstyle.features.fields import Field as Field
 from jaxstyle.features.fields import receptive_field as receptive_field
 from jaxstyle.features.strips import features_in_strips as features_in_strips
@@ -13,7 +14,6 @@ from jaxstyle.features.table import Joined as Joined
 from jaxstyle.features.table import Network as Network
 from jaxstyle.features.table import adjusted as adjusted
 from jaxstyle.features.table import network as network
-from jaxstyle.features.vgg import DTYPES as DTYPES
 from jaxstyle.features.vgg import IMAGE as IMAGE
 from jaxstyle.features.vgg import check_layers as check_layers
 from jaxstyle.features.vgg import features as features

@@ -22,7 +22,7 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from jaxstyle import ops
+from jaxstyle import ops, policy
 from jaxstyle.features.table import Joined, Network, adjusted
 from jaxstyle.features.vgg import (
     IMAGE,
@@ -30,7 +30,6 @@ from jaxstyle.features.vgg import (
     by_network,
     check_image,
     check_layers,
-    chosen_dtype,
     computed,
     preprocess,
     run_block,
@@ -69,7 +68,7 @@ def features_in_strips(
         rows are computed at once.
       pooling: 'max' or 'average' instead of the network's own.
       padding: 'zero', 'reflect' or 'replicate' instead of the network's own.
-      dtype: 'float32' or 'bfloat16', as of `features`.
+      dtype: 'float32', 'bfloat16' or 'auto', as of `features`.
 
     Returns:
       The feature maps `[..., h', w', c]` by layer name, in the order asked for.
@@ -95,7 +94,7 @@ def features_in_strips(
         check_image(image)
         check_layers(params, image.shape, computed(layers), network)
         maps: dict[str, Array] = {}
-        x, numbers = image, str(chosen_dtype(dtype, image))
+        x, numbers = image, str(policy.compute_dtype(dtype, image.dtype))
         for names in blocks(network, computed(layers)):
             block = _Block(network, names, tuple(layers), numbers, enters=x is image)
             own = {name: params[name] for name in names if name in params}

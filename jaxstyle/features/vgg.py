@@ -2,16 +2,14 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxstyle import ops
+from jaxstyle import ops, policy
 from jaxstyle.features.table import Convention, Joined, Network, adjusted
 from jaxstyle.types import Array, InputError, Params, unknown_choice
 
-DTYPES = ("float32", "bfloat16")
 IMAGE = "image"  # may be asked for like a layer
 
 
@@ -110,10 +108,11 @@ def features(
       network: the row of the table the parameters belong to, or two joined.
       pooling: 'max' or 'average' instead of the network's own.
       padding: 'zero', 'reflect' or 'replicate' instead of the network's own.
-      dtype: 'float32' or 'bfloat16', what the network computes with and the maps are of; without
-        it, the image's. Maps in bfloat16 are within 2% of float32's (root mean square, relative),
-        gradients within 15%, because pools choose otherwise where entries are nearly equal. A GPU
-        or TPU is faster with it and needs half the memory; a CPU is not, and needs little less.
+      dtype: 'float32', 'bfloat16' or 'auto', what the network computes with and the maps are of,
+        as `jaxstyle.policy.compute_dtype` takes it; without it, the image's. Maps in bfloat16 are
+        within 2% of float32's (root mean square, relative), gradients within 15%, because pools
+        choose otherwise where entries are nearly equal. A GPU or TPU is faster with it and needs
+        half the memory; so is a CPU with units for it, and needs little less.
       remat: whether to keep only what is asked for and the input of each block, and to compute the
         rest again for the gradient: up to a third more time, the same results. XLA for a CPU
         does not keep to the order and needs as much memory as before; there, and wherever one block
@@ -142,7 +141,7 @@ def features(
     network = adjusted(network, pooling=pooling or "", padding=padding or "")
 
     def alone(params: Params, layers: Sequence[str], network: Network) -> dict[str, Array]:
-        x = preprocess(image, network.convention).astype(chosen_dtype(dtype, image))
+        x = preprocess(image, network.convention).astype(policy.compute_dtype(dtype, image.dtype))
         check_layers(params, image.shape, computed(layers), network)
         maps = {IMAGE: image}
         for names in blocks(network, computed(layers)):
@@ -255,21 +254,6 @@ def run_block(
 def _told(x: Array, readout: Mapping[str, Array]) -> Array:
     kernel, bias = (readout[key].astype(x.dtype) for key in ("kernel", "bias"))
     return jax.nn.relu(ops.conv2d(x, kernel, bias))
-
-
-def chosen_dtype(dtype: str | None, image: Array) -> Any:
-    """Return what a network computes with.
-
-    Args:
-      dtype: 'float32' or 'bfloat16'; without it, the image's.
-      image: of any floating dtype.
-
-    Raises:
-      InputError: for an unknown dtype.
-    """
-    if dtype is not None and dtype not in DTYPES:
-        raise unknown_choice("dtype of features", dtype, DTYPES)
-    return jnp.dtype(dtype) if dtype else image.dtype
 
 
 def check_layers(

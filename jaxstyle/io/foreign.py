@@ -58,7 +58,7 @@ def import_model(
       >>> import_model('candy.pth', 'models/candy')  # doctest: +SKIP
       'fast_neural_style'
     """
-    path = pathlib.Path(file).expanduser()
+    path = pathlib.Path(os.path.expanduser(file))
     arrays = read_arrays(path)
     model, found = convert(arrays, architecture, style=style, where=f"'{path}'")
     title = name or (path.stem if style is None else f"{path.stem}, style {style}")

@@ -1,5 +1,6 @@
 """Read the files in which other projects keep trained networks."""
 
+import os
 import pathlib
 import zipfile
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import numpy as np
 from jaxstyle.types import InputError
 
 _LARGEST = 2**29  # bytes of an archive's arrays; the networks known here have less than 30 MB
+_MOST_GROWTH, _ROOM = 64, 2**24  # and beside the file's own bytes
 
 
 def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -29,11 +31,11 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
       'conv1.conv2d.bias'
     """
     suffix = path.suffix.lower()
-    if suffix in _UNREADABLE or path.with_name(path.name + ".index").is_file():
+    if suffix in _UNREADABLE or os.path.isfile(f"{path}.index"):
         raise InputError(f"'{path}' {_UNREADABLE.get(suffix, _CHECKPOINT)}")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"'{path}' is a folder; give a file: {', '.join(_READERS)}.")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no file '{path}'; check the path.")
     reader = _READERS.get(suffix)
     if reader is None:
@@ -48,7 +50,7 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
         with path.open("rb") as file:  # NumPy forgets to close a broken archive it opened itself
             with zipfile.ZipFile(file) as archive:
                 size = sum(entry.file_size for entry in archive.infolist())
-            if size > _LARGEST:
+            if size > min(_LARGEST, _MOST_GROWTH * path.stat().st_size + _ROOM):
                 raise InputError(
                     f"'{path}' unpacks to {size / 1e6:.0f} MB, more than any style network has; "
                     "give the file of one network."

@@ -109,6 +109,7 @@ def read(path: str | os.PathLike[str], *, max_pixels: int | None = MAX_PIXELS) -
       (480, 640, 3)
     """
     with opening.opened(path, max_pixels) as image:
+        opening.check_memory(pathlib.Path(path), image.size)
         name, mode = image.format or "", image.mode
         image.load()
         values, alpha, profile, bits = pixel_modes.decode(opening.upright(image))

@@ -43,7 +43,8 @@ def dump(
         "weights": dict(weights),
     }
     text = json.dumps(full, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True)
-    return (text + "\n").encode()
+    # Of a name that is no UTF-8, JSON's escapes.
+    return (text + "\n").encode("utf-8", "backslashreplace")
 
 
 def parse(data: bytes, where: str) -> Card:

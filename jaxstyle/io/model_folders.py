@@ -43,9 +43,9 @@ def replace_folder(folder: pathlib.Path, files: Mapping[str, bytes]) -> None:
 
 def present(folder: pathlib.Path) -> pathlib.Path:
     """Return the folder to read: itself, or its previous state if a replacement was cut short."""
-    if not folder.exists():
+    if not os.path.exists(folder):
         old = _hidden(pathlib.Path(os.path.realpath(folder)), "previous")
-        if old.is_dir():
+        if os.path.isdir(old):
             return old
     return folder
 

@@ -46,13 +46,13 @@ def _expanded(where: str) -> pathlib.Path:
 
 
 def _exists(where: str) -> bool:
-    return where in shipped_models() or _expanded(where).exists()
+    return where in shipped_models() or os.path.exists(_expanded(where))
 
 
 def _inside(where: str) -> Sequence[str]:
     """Return the models in a folder of several, or the one that `where` should be."""
     folder = _expanded(where)
-    if where in shipped_models() or not folder.is_dir() or (folder / CARD).exists():
+    if where in shipped_models() or not os.path.isdir(folder) or (folder / CARD).exists():
         return [where]
     inner = sorted(path.parent for path in folder.glob(f"[!.]*/{CARD}"))
     return [os.fspath(path) for path in inner] if len(inner) > 1 else [where]
@@ -60,7 +60,7 @@ def _inside(where: str) -> Sequence[str]:
 
 def _name(where: str) -> str:
     path = pathlib.Path(os.path.abspath(_expanded(where)))
-    if path.is_file():
+    if os.path.isfile(path):
         path = path.parent
     name = path.parent.name if path.name == _PLAIN and path.parent.name else path.name
     # `a.png` as a folder of results would be taken for a file.

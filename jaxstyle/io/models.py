@@ -131,18 +131,18 @@ def _shipped() -> Traversable:
 def _find(where: str | os.PathLike[str]) -> Traversable:
     """Resolve a path or a name; a folder that holds a model goes before a name."""
     path = pathlib.Path(os.path.expanduser(where))
-    if path.name in (WEIGHTS, CARD) and path.is_file():
+    if path.name in (WEIGHTS, CARD) and os.path.isfile(path):
         path = path.parent
     path = model_folders.present(path)
     name = os.fspath(where)
     names = shipped_models()
-    if name in names and not (path / CARD).is_file():
+    if name in names and not os.path.isfile(path / CARD):
         return _shipped() / name
-    if path.is_dir():
+    if os.path.isdir(path):
         if not (path / CARD).is_file():
             raise InputError(f"'{where}' holds no {CARD}, so it is no model folder{_hint(path)}.")
         return path
-    if path.exists():
+    if os.path.exists(path):
         raise InputError(f"'{where}' is a file; give a model folder, with {WEIGHTS} and {CARD}.")
     if len(path.parts) > 1 or not names:
         known = f"one of the shipped models ({', '.join(names)})" if names else "another path"

@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from jaxstyle import runtime
 from jaxstyle.types import InputError
 
 # Formats that hold photographs, by Pillow's names. The others stay closed: one of them (EPS) starts
@@ -16,6 +17,10 @@ from jaxstyle.types import InputError
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "JPEG2000")
 
 _PILLOW_LIMIT = threading.Lock()
+_inside = 0  # calls that Pillow's limit is lifted for
+_kept: int | None = None
+_SMALL = 2**28  # bytes that are always tried
+_BYTES_PER_PIXEL = 24  # while a picture is read: Pillow's copies, and float32 in the end
 _ORIENTATION = 0x0112  # EXIF and TIFF tag
 
 
@@ -43,7 +48,8 @@ def opened(path: str | os.PathLike[str], max_pixels: int | None) -> Iterator[Ima
         with path.open("rb") as file:
             image = _identify(file)
             _check_pixels(path, image.size, max_pixels)
-            yield image
+            with without_pillows_limit():  # TIFF and WebP look at it while they decode
+                yield image
     except InputError:
         raise
     except UnidentifiedImageError as error:
@@ -106,12 +112,52 @@ def _identify(file: Any) -> Image.Image:
     """Open lazily, under our own limit on pixels in place of Pillow's, which is process-wide."""
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]  # AVIF is not in every build
+    with without_pillows_limit():
+        return Image.open(file, formats=formats)
+
+
+@contextlib.contextmanager
+def without_pillows_limit() -> Iterator[None]:
+    """Keep Pillow from warning of large pictures and refusing them, as limits of our own do.
+
+    Its limit is one for the process: it stays lifted for as long as some thread is in here.
+
+    Example:
+      >>> with without_pillows_limit():
+      ...     print(Image.MAX_IMAGE_PIXELS)
+      None
+    """
+    global _inside, _kept
     with _PILLOW_LIMIT:
-        kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(file, formats=formats)
-        finally:
-            Image.MAX_IMAGE_PIXELS = kept
+        if not _inside:
+            _kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _PILLOW_LIMIT:
+            _inside -= 1
+            if not _inside:
+                Image.MAX_IMAGE_PIXELS = _kept
+
+
+def check_memory(path: pathlib.Path, size: tuple[int, int]) -> None:
+    """Refuse a picture that does not fit into the memory that is free, before any is taken.
+
+    Args:
+      path: for the message.
+      size: width and height, pixels.
+
+    Raises:
+      InputError: with the memory that it takes.
+    """
+    width, height = size
+    needed = width * height * _BYTES_PER_PIXEL
+    if needed > _SMALL and needed > (free := runtime.free_memory()):
+        raise InputError(
+            f"'{path}' is {width}x{height} and takes {needed / 1e9:.1f} GB to read, but "
+            f"{free / 1e9:.1f} GB are free; make it smaller."
+        )
 
 
 def _check_pixels(path: pathlib.Path, size: tuple[int, int], limit: int | None) -> None:

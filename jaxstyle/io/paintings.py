@@ -42,9 +42,9 @@ def painting_file(image: str | os.PathLike[str]) -> pathlib.Path:
       >>> painting_file('starry').name
       'starry.jpg'
     """
-    path, name = pathlib.Path(image).expanduser(), _name(os.fspath(image))
-    looks_like_a_path = path.exists() or path.suffix or len(path.parts) != 1
-    if path.is_file() or (name not in PAINTINGS and looks_like_a_path):
+    path, name = pathlib.Path(os.path.expanduser(image)), _name(os.fspath(image))
+    looks_like_a_path = os.path.exists(path) or path.suffix or len(path.parts) != 1
+    if os.path.isfile(path) or (name not in PAINTINGS and looks_like_a_path):
         return path
     if name not in PAINTINGS:
         unknown = unknown_choice("painting", os.fspath(image), tuple(PAINTINGS))

@@ -89,4 +89,6 @@ def _gray(
 
 def _unit(image: Image.Image) -> np.ndarray:
     """Bytes to float32 in [0, 1]; rounding `255 *` that gives the same bytes again."""
-    return np.asarray(image, np.float32) / np.float32(255)
+    values = np.asarray(image).astype(np.float32)
+    values /= np.float32(255)  # in place: a large picture is in memory often enough
+    return values

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import math
+import numbers
 import os
 import pathlib
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ def picture_file(name: str) -> pathlib.Path:
       >>> picture_file('skimage/chelsea').name
       'chelsea.png'
     """
-    if not name.startswith(BUNDLED) or pathlib.Path(name).exists():
+    if not name.startswith(BUNDLED) or os.path.exists(name):
         return painting_file(name)
     spec = importlib.util.find_spec("skimage")
     folders = [pathlib.Path(str(spec.origin)).parent / "data"] if spec else []
@@ -114,6 +115,8 @@ def read_masks(
     """
     if not files:
         return (None,) * len(pictures)
+    if not isinstance(files, str) and not all(isinstance(file, str) for file in files):
+        raise InputError(f"the {whose} masks are {files}; give names of files in quotes.")
     if isinstance(files, str) or len(files) != len(pictures):
         raise InputError(
             f"there are {1 if isinstance(files, str) else len(files)} {whose} masks for "
@@ -206,7 +209,7 @@ def turned(pixels: np.ndarray, degrees: float) -> np.ndarray:
       >>> turned(np.ones((100, 100, 3)), 45.0).shape
       (70, 70, 3)
     """
-    if not -45 <= degrees <= 45:
+    if not (isinstance(degrees, numbers.Real) and -45 <= degrees <= 45):
         raise InputError(f"a style cannot be turned by {degrees} degrees; choose -45 to 45.")
     height, width = pixels.shape[:2]
     angle = math.radians(abs(degrees))

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from jaxstyle import runtime
+from jaxstyle import policy, runtime
 from jaxstyle.images.recoloring import recoloring
 from jaxstyle.io import images
 from jaxstyle.io.outputs import Job
@@ -47,6 +47,7 @@ def stylize_files(
     strength: float = 1.0,
     preserve_color: bool | str = False,
     parity: bool = False,
+    precision: str = "auto",
     batch: int = 8,
     max_pixels: int | None = images.MAX_PIXELS,
     report: Callable[[Outcome], None] = lambda outcome: None,
@@ -65,6 +66,7 @@ def stylize_files(
       preserve_color: keep the pictures' own colors; False, True, or how: 'luminance' (as True),
         'match' or 'histogram', see `jaxstyle.stylize`.
       parity: see `jaxstyle.stylize`.
+      precision: of the network: 'auto', 'float32' or 'bfloat16', see `jaxstyle.stylize`.
       batch: the most pictures in a batch; large pictures come in smaller batches, of about
         `BATCH_PIXELS` pixels.
       max_pixels: see `images.read`.
@@ -74,8 +76,8 @@ def stylize_files(
       The outcomes, in the order they were reported: pictures of one size follow each other.
 
     Raises:
-      InputError: for a `strength` outside [0, 1], an unknown `preserve_color` or a `batch` below
-        1. What is wrong with a file is in its outcome instead.
+      InputError: for a `strength` outside [0, 1], an unknown `preserve_color` or `precision`, or
+        a `batch` below 1. What is wrong with a file is in its outcome instead.
 
     Example:
       >>> outcomes = stylize_files(model, jobs, strength=0.8)  # doctest: +SKIP
@@ -88,6 +90,7 @@ def stylize_files(
         strength=strength,
         preserve_color=preserve_color,
         parity=parity,
+        precision=precision,
         batch=batch,
         max_pixels=max_pixels,
         report=report,
@@ -101,6 +104,7 @@ def stylize_in_styles(
     strength: float = 1.0,
     preserve_color: bool | str = False,
     parity: bool = False,
+    precision: str = "auto",
     batch: int = 8,
     max_pixels: int | None = images.MAX_PIXELS,
     report: Callable[[Outcome], None] = lambda outcome: None,
@@ -115,6 +119,7 @@ def stylize_in_styles(
       strength: see `stylize_files`, as the rest.
       preserve_color: see there.
       parity: see there.
+      precision: see there.
       batch: see there.
       max_pixels: see there.
       report: see there.
@@ -132,6 +137,7 @@ def stylize_in_styles(
     if not 0 <= strength <= 1:
         raise InputError(f"strength is {strength}; choose 0 (the photo) to 1 (the full style).")
     recoloring(preserve_color)
+    policy.compute_dtype(precision, np.dtype("float32"))
     if batch < 1:
         raise InputError(f"the batch is {batch}; give at least 1.")
     outcomes: list[Outcome] = []
@@ -143,7 +149,7 @@ def stylize_in_styles(
     groups = _group(_by_source(jobs), max_pixels, tell)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for (height, width), members in groups.items():
-            paint = _painter(strength, preserve_color, parity)
+            paint = _painter(strength, preserve_color, parity, precision)
             for part, count in _batches(members, min(batch, BATCH_PIXELS // (height * width))):
                 for outcome in _stylize_batch(paint, models, part, count, max_pixels, pool):
                     tell(outcome)
@@ -169,13 +175,18 @@ def _by_source(jobs: Mapping[str, Sequence[Job]]) -> list[_Wanted]:
     return [_Wanted(source, by_model) for (source, _), by_model in wanted.items()]
 
 
-def _painter(strength: float, preserve_color: bool | str, parity: bool) -> Paint:
+def _painter(strength: float, preserve_color: bool | str, parity: bool, precision: str) -> Paint:
     """Return a function from `[n, h, w, 3]` to the same, which owns what is compiled for it."""
 
     @jax.jit
     def painted(model: StyleModel, stack: Array, strength: Array) -> Array:
         return stylize(
-            model, stack, strength=strength, preserve_color=preserve_color, parity=parity
+            model,
+            stack,
+            strength=strength,
+            preserve_color=preserve_color,
+            parity=parity,
+            precision=precision,
         )
 
     programs: dict[tuple[Any, ...], jax.stages.Compiled] = {}

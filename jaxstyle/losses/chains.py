@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 
-from jaxstyle import ops
+from jaxstyle import ops, policy
 from jaxstyle.images import gaussian_blur
 from jaxstyle.losses.distances import GRAM_NORMALIZATIONS, gram_distance
 from jaxstyle.losses.objective import (
@@ -123,7 +123,13 @@ def cross_gram(shallow: Array, deep: Array, *, blur: float = 0.0) -> Array:
         deep = gaussian_blur(deep, blur)
     one, other = flatten_positions(shallow), flatten_positions(deep)
     dtype = jnp.promote_types(jnp.promote_types(one.dtype, other.dtype), jnp.float32)
-    products = jnp.einsum("...ni,...nk->...ik", one, other, preferred_element_type=dtype)
+    products = jnp.einsum(
+        "...ni,...nk->...ik",
+        one,
+        other,
+        preferred_element_type=dtype,
+        precision=policy.product_precision(one.dtype),
+    )
     return products / one.shape[-2]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from jaxstyle import policy
 from jaxstyle.losses.objective import (
     Features,
     Objective,
@@ -109,7 +110,13 @@ def _search(patches: Array, candidates: Array, normalized: bool) -> Array:
     scale = jax.lax.rsqrt(jnp.maximum(energy, FLOOR * size)) if normalized else None
 
     def search(block: Array) -> Array:
-        scores = jnp.einsum("nd,md->nm", block, candidates, preferred_element_type=dtype)
+        scores = jnp.einsum(
+            "nd,md->nm",
+            block,
+            candidates,
+            preferred_element_type=dtype,
+            precision=policy.product_precision(block.dtype),
+        )
         return jnp.argmax(scores if scale is None else scores * scale[None], axis=-1)
 
     rows = max(1, _MOST_SCORES // candidates.shape[0])

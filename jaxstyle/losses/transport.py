@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxstyle import policy
 from jaxstyle.statistics import (
     FLOOR,
     matrix_square_root,
@@ -278,7 +279,12 @@ def sliced_distance(
 def _projected(samples: Array, directions: Array) -> Array:
     """Project `[..., n, c]` on `[..., count, c]`, to rows `[..., count, n]`."""
     samples = samples.astype(jnp.promote_types(samples.dtype, jnp.float32))
-    return jnp.einsum("...kc,...nc->...kn", directions.astype(samples.dtype), samples)
+    return jnp.einsum(
+        "...kc,...nc->...kn",
+        directions.astype(samples.dtype),
+        samples,
+        precision=policy.product_precision(samples.dtype),
+    )
 
 
 def _sorted(rows: Array) -> Array:

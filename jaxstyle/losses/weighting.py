@@ -116,8 +116,12 @@ def layer_weights(
         raise InputError(
             f"{len(shares)} shares are given for {len(layers)} {prefix} layers; give one for each."
         )
-    total = sum(shares)
-    if min(shares) < 0 or not total > 0:
+    try:
+        total = sum(shares)
+        usable = min(shares) >= 0 and total > 0
+    except TypeError:  # of texts or tuples, which configs can hold
+        usable = False
+    if not usable:
         raise InputError(
             f"the shares {shares} of the {prefix} layers must be at least 0 and not all 0."
         )

@@ -1,13 +1,15 @@
 """What every method that optimizes a picture shares: the problem, its loss, the first picture."""
 
+import contextlib
 import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
-from jaxstyle import features, losses, optimize
+from jaxstyle import features, losses, optimize, policy
 from jaxstyle.types import Array, InputError, Params, unknown_choice
 
 STARTS = ("content", "style", "noise", "gray")
@@ -22,8 +24,11 @@ class Problem(NamedTuple):
       objective: the terms.
       network: the row of the table the parameters belong to, or two joined.
       rows: of a strip, see `features.features_in_strips`; 0 computes pictures at once.
-      dtype: 'float32' or 'bfloat16', what the network computes with.
+      dtype: 'float32', 'bfloat16' or 'auto', what the network computes with, see
+        `jaxstyle.policy.compute_dtype`.
       remat: whether the network is computed again for the gradient, see `features.features`.
+      mesh: devices that the rows of the picture are divided among, see `features.features_across`
+        and `jaxstyle.methods.rows`; None for one.
     """
 
     objective: losses.Objective
@@ -31,6 +36,7 @@ class Problem(NamedTuple):
     rows: int = 0
     dtype: str = "float32"
     remat: bool = False
+    mesh: Mesh | None = None
 
 
 class Context(NamedTuple):
@@ -85,7 +91,8 @@ def prepare(
         for kind, picture in pictures.items()
         if layers
     }
-    return problem.objective.prepare(references | dict(guides or {}))
+    with _formulation(problem):
+        return problem.objective.prepare(references | dict(guides or {}))
 
 
 def loss(image: Array, context: Context, *, problem: Problem) -> tuple[Array, dict[str, Array]]:
@@ -99,14 +106,23 @@ def loss(image: Array, context: Context, *, problem: Problem) -> tuple[Array, di
     layers = problem.objective.layers
     maps = _maps(problem, context.params, image, (*layers, features.IMAGE)) if layers else {}
     seen = maps.get(features.IMAGE, image)  # where gradients are summed in one place
-    terms = problem.objective.evaluate(seen, maps, context.targets)
+    with _formulation(problem):
+        terms = problem.objective.evaluate(seen, maps, context.targets)
     return losses.weigh(terms, context.weights), terms
+
+
+def _formulation(problem: Problem) -> contextlib.AbstractContextManager[None]:
+    """Statistics in a form that the compiler divides among devices, where there are several."""
+    return policy.formulation("plain") if problem.mesh else contextlib.nullcontext()
 
 
 def _maps(
     problem: Problem, params: Params, image: Array, layers: tuple[str, ...]
 ) -> dict[str, Array]:
     network, dtype = problem.network, problem.dtype
+    if problem.mesh:
+        how: dict[str, Any] = {"mesh": problem.mesh, "dtype": dtype, "remat": problem.remat}
+        return features.features_across(params, image, layers, network=network, **how)
     if problem.rows:
         return features.features_in_strips(
             params, image, layers, network=network, rows=problem.rows, dtype=dtype

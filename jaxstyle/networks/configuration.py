@@ -17,6 +17,9 @@ CHOICES = {
     "norm_scale_init": ("ones", "uniform"),
 }
 
+_MOST_WIDTHS, _MOST_BLOCKS, _LARGEST = 8, 256, 65536  # a card may say anything
+_MOST_NUMBER = 1e30  # well inside of float32
+
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
@@ -127,14 +130,15 @@ class TransformerConfig:
 
     def _check_sizes(self) -> None:
         widths = self.widths
-        if not (_are_counts(widths) and widths):
-            raise _refusal("widths", widths, "positive whole numbers, e.g. (32, 64, 128)")
+        if not (_are_counts(widths) and widths and len(widths) <= _MOST_WIDTHS):
+            what = f"1 to {_MOST_WIDTHS} positive whole numbers, e.g. (32, 64, 128)"
+            raise _refusal("widths", widths, what)
         count = len(widths) - 1
         decoder = self.decoder_channels
         if not _are_counts(decoder) or len(decoder) != count:
             raise _refusal("decoder_widths", decoder, f"{count} positive whole numbers, or None")
-        if self.blocks != 0 and not _are_counts((self.blocks,)):
-            raise _refusal("blocks", self.blocks, "a whole number >= 0")
+        if self.blocks != 0 and not (_are_counts((self.blocks,)) and self.blocks <= _MOST_BLOCKS):
+            raise _refusal("blocks", self.blocks, f"a whole number from 0 to {_MOST_BLOCKS}")
         kernels = self.outer_kernels
         if not _are_counts(kernels) or len(kernels) != 2 or not all(k % 2 for k in kernels):
             raise _refusal("outer_kernels", kernels, "two odd whole numbers, e.g. (9, 9)")
@@ -192,14 +196,15 @@ class TransformerConfig:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    whole = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return whole and -_MOST_NUMBER < value < _MOST_NUMBER
 
 
 def _are_counts(values: Any) -> bool:
     return isinstance(values, tuple) and all(
-        isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values
+        isinstance(v, int) and not isinstance(v, bool) and 0 < v <= _LARGEST for v in values
     )
 
 
 def _refusal(name: str, given: Any, allowed: str) -> InputError:
-    return InputError(f"the network's {name} is {given!r}; it must be {allowed}.")
+    return InputError(f"the network's {name} is {repr(given):.200}; it must be {allowed}.")

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxstyle import ops
+from jaxstyle import ops, policy
 from jaxstyle.networks.blocks import Layer, ResidualBlock
 from jaxstyle.networks.configuration import TransformerConfig
 from jaxstyle.networks.initialization import draw_initial
@@ -47,6 +47,8 @@ class Transformer(nn.Module):
             x = ResidualBlock(config, name=f"residual_{index}")(x, train=train)
         for index, width in enumerate(config.decoder_channels):
             x = layer(width, kind="up", name=f"decoder_{index}")(x, train=train)
+        if config.output == "linear":  # nothing narrows its range: in bfloat16 it would show bands
+            x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         return layer(3, size=last, last=True, name="output")(x, train=train)
 
 
@@ -78,24 +80,28 @@ def _init(key: Array, config: TransformerConfig) -> dict[str, Any]:
     return {**variables, "params": draw_initial(key, variables["params"], config)}
 
 
-def apply(variables: Params, image: Array, config: TransformerConfig) -> Array:
+def apply(
+    variables: Params, image: Array, config: TransformerConfig, *, dtype: str | None = None
+) -> Array:
     """Transform images; batch normalization uses its running averages.
 
-    The network computes in the dtype of `image` (statistics and output in float32 at least). The
-    result is not clipped: where it leaves [0, 1] a loss still needs its gradient. Clip before
-    looking at it, as `jaxstyle.stylize` does.
+    Statistics and the output's range are computed in float32 at least. The result is not clipped:
+    where it leaves [0, 1] a loss still needs its gradient. Clip before looking at it, as
+    `jaxstyle.stylize` does.
 
     Args:
       variables: from `init` or a saved model.
       image: `[..., h, w, 3]` sRGB in [0, 1], floating point; h and w multiples of
         `config.size_multiple`, which is 4 by default.
       config: the network, static under `jax.jit`.
+      dtype: what the network computes in: 'float32', 'bfloat16' or 'auto', as
+        `jaxstyle.policy.compute_dtype` takes it; without it, the image's. Parameters stay float32.
 
     Returns:
       `[..., h, w, 3]` sRGB, nominally in [0, 1], of the dtype of `image`.
 
     Raises:
-      InputError: if `image` has a wrong size, number of channels or dtype.
+      InputError: if `image` has a wrong size, number of channels or dtype, or an unknown `dtype`.
 
     Example:
       >>> config = TransformerConfig(widths=(4, 6, 8), blocks=1)
@@ -107,12 +113,13 @@ def apply(variables: Params, image: Array, config: TransformerConfig) -> Array:
       Johnson, Alahi and Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and
       Super-Resolution", 2016, arXiv:1603.08155, section 3.1 and supplement.
     """
-    values = _run(variables, _enter(image, config), config, train=False)[0]
-    return _leave(values, config)
+    image = jnp.asarray(image)
+    values = _run(variables, _enter(image, config, dtype), config, train=False)[0]
+    return _leave(values, config, image.dtype)
 
 
 def apply_train(
-    variables: Params, image: Array, config: TransformerConfig
+    variables: Params, image: Array, config: TransformerConfig, *, dtype: str | None = None
 ) -> tuple[Array, dict[str, Any]]:
     """Transform images as a training step does.
 
@@ -123,6 +130,7 @@ def apply_train(
       variables: as for `apply`.
       image: as for `apply`.
       config: as for `apply`.
+      dtype: as for `apply`.
 
     Returns:
       The images, `[..., h, w, 3]`, and the variables with new running averages ('params' are
@@ -136,8 +144,9 @@ def apply_train(
       >>> variables = init(jax.random.key(0), config)
       >>> image, variables = apply_train(variables, jnp.zeros((2, 8, 8, 3)), config)
     """
-    values, updates = _run(variables, _enter(image, config), config, train=True)
-    return _leave(values, config), {**variables, **updates}
+    image = jnp.asarray(image)
+    values, updates = _run(variables, _enter(image, config, dtype), config, train=True)
+    return _leave(values, config, image.dtype), {**variables, **updates}
 
 
 def _run(
@@ -149,9 +158,8 @@ def _run(
     return result
 
 
-def _enter(image: Array, config: TransformerConfig) -> Array:
+def _enter(image: Array, config: TransformerConfig, dtype: str | None) -> Array:
     """From [0, 1] to the values inside the network."""
-    image = jnp.asarray(image)
     if image.ndim < 3 or image.shape[-1] != 3:
         raise InputError(f"the image is {image.shape}; the network takes [..., height, width, 3].")
     if not jnp.issubdtype(image.dtype, jnp.floating):
@@ -166,15 +174,17 @@ def _enter(image: Array, config: TransformerConfig) -> Array:
             f"{multiple}; use jaxstyle.stylize, which handles any size."
         )
     values = image * config.value_range
-    return values - _channels(config.input_mean, values) if any(config.input_mean) else values
+    if any(config.input_mean):
+        values = values - _channels(config.input_mean, values)
+    return values.astype(policy.compute_dtype(dtype, image.dtype))
 
 
-def _leave(values: Array, config: TransformerConfig) -> Array:
+def _leave(values: Array, config: TransformerConfig, dtype: jnp.dtype) -> Array:
     """From what the last layer gives to [0, 1]."""
     wide = values.astype(jnp.promote_types(values.dtype, jnp.float32))
     result = OUTPUTS[config.output](wide) * config.output_scale
     result = result + _channels(config.output_mean, result)
-    return (result / config.value_range).astype(values.dtype)
+    return (result / config.value_range).astype(dtype)
 
 
 def _channels(means: tuple[float, float, float], like: Array) -> Array:

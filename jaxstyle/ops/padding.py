@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxstyle.ops.formulation import cpu_formulation
+from jaxstyle.policy import cpu_formulation
 from jaxstyle.types import Array, InputError, unknown_choice
 
 MODES = ("reflect", "replicate", "circular", "zero")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxstyle.ops.formulation import cpu_formulation
+from jaxstyle.policy import cpu_formulation
 from jaxstyle.types import Array, InputError, unknown_choice
 
 MODES = ("max", "average")

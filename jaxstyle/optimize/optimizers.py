@@ -2,6 +2,7 @@
 
 import functools
 import math
+import numbers
 from typing import Any
 
 import optax
@@ -71,10 +72,12 @@ def solver(
             f"the learning rate is {learning_rate}; choose one above 0, such as 0.02 for Adam or 1 "
             "for L-BFGS."
         )
+    if len(decay) != 2:
+        raise InputError(f"Adam's decay is {decay}; give b1 and b2, such as (0.9, 0.999).")
     shares = {"average": average, "tolerance": tolerance}
     shares |= {"Adam's b1": decay[0], "Adam's b2": decay[1]}
     for name, share in shares.items():
-        if not 0 <= share < 1:
+        if not (isinstance(share, numbers.Real) and 0 <= share < 1):
             raise InputError(f"{name} is {share}; it must be from 0 to below 1.")
     if memory < 1:
         raise InputError(f"memory is {memory}; L-BFGS keeps at least 1 pair of vectors.")

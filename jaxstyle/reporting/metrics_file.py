@@ -47,10 +47,14 @@ class MetricsFile:
         names = sorted(values, key=lambda name: (name != "loss", name))
         record = {"step": step} | {name: _number(values[name]) for name in names}
         line = json.dumps(record, allow_nan=False) + "\n"
-        with self.path.open("ab") as file:
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.path.open("ab") as file:
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            error.filename = str(self.path)  # which only opening a file tells
+            raise
 
     def cut_back(self, step: int) -> int:
         """Keep the lines up to `step`; drop later ones and whatever a kill left half-written.
@@ -97,7 +101,7 @@ def _whole_lines(content: bytes) -> Iterator[tuple[dict[str, Any], int]]:
             return
         try:
             record = json.loads(line)
-        except ValueError:  # not JSON, or not UTF-8
+        except (ValueError, RecursionError):  # not JSON, or not UTF-8
             return
         if not isinstance(record, dict) or type(record.get("step")) is not int:
             return

@@ -1,7 +1,9 @@
 """A file appears whole or not at all: written beside its place, then renamed into it."""
 
+import json
 import os
 import pathlib
+from typing import Any
 
 
 def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
@@ -28,3 +30,23 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(draft, file)
+
+
+def json_bytes(record: Any, *, indent: int = 1, sort_keys: bool = False) -> bytes:
+    r"""Return a record as the content of a JSON file, UTF-8 and readable.
+
+    A file's name may hold bytes that are no UTF-8, which Python keeps as lone surrogates; they are
+    written as JSON's escapes, and `json.loads` gives the same name back.
+
+    Args:
+      record: values that JSON can hold.
+      indent: spaces a level.
+      sort_keys: as `json.dumps` has it.
+
+    Example:
+      >>> json_bytes({"style": "\u00fc\udcff.jpg"}).decode().splitlines()[1]
+      ' "style": "ü\\udcff.jpg"'
+    """
+    text = json.dumps(record, indent=indent, ensure_ascii=False, sort_keys=sort_keys)
+    # Outside of ASCII a surrogate can only be inside a string, where `\udcff` is its escape.
+    return (text + "\n").encode("utf-8", "backslashreplace")

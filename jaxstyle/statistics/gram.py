@@ -1,8 +1,11 @@
 """Gram matrices: how strongly each pair of feature channels is active in the same places."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
+from jaxstyle.policy import cpu_formulation, product_precision
 from jaxstyle.types import Array, InputError, unknown_choice
 
 # What the sum over positions is divided by, given the numbers of positions and channels.
@@ -43,7 +46,28 @@ def gram(features: Array, *, normalize: str = "positions") -> Array:
         raise unknown_choice("Gram normalization", normalize, tuple(_DIVISORS))
     samples = flatten_positions(features)
     positions, channels = samples.shape[-2:]
-    return channel_products(samples) / _DIVISORS[normalize](positions, channels)
+    return position_products(features) / _DIVISORS[normalize](positions, channels)
+
+
+def position_products(features: Array) -> Array:
+    """Return the products of channels, summed over all positions.
+
+    On a GPU or TPU, and wherever else the plain formulation is in force, over height and width as
+    they are: as one list of positions, rows that are divided among devices would be gathered.
+
+    Args:
+      features: `[..., h, w, c]`.
+
+    Returns:
+      `[..., c, c]`, as `channel_products`.
+
+    Example:
+      >>> position_products(jnp.array([[[1.0, 2.0], [3.0, 0.0]]])).tolist()
+      [[10.0, 2.0], [2.0, 4.0]]
+    """
+    if cpu_formulation():
+        return channel_products(flatten_positions(features))
+    return channel_products(features, 2)
 
 
 def flatten_positions(features: Array) -> Array:
@@ -73,8 +97,8 @@ def flatten_positions(features: Array) -> Array:
     return features.reshape(*lead, height * width, channels)
 
 
-@jax.custom_vjp
-def channel_products(samples: Array) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def channel_products(samples: Array, axes: int = 1) -> Array:
     """Return `samples^T samples`, with a gradient that is one matrix product.
 
     Automatic differentiation makes two products of this, one of them in a layout that a CPU runs
@@ -82,7 +106,8 @@ def channel_products(samples: Array) -> Array:
     reverse-over-reverse work; forward mode does not.
 
     Args:
-      samples: `[..., n, c]`, floating-point.
+      samples: `[..., n, c]`, floating-point; `[..., h, w, c]` with two axes of positions.
+      axes: of positions, 1 or 2.
 
     Returns:
       `[..., c, c]`, summed in and of at least float32.
@@ -92,17 +117,26 @@ def channel_products(samples: Array) -> Array:
       [[10.0, 2.0], [2.0, 4.0]]
     """
     dtype = jnp.promote_types(samples.dtype, jnp.float32)
-    return jnp.einsum("...ni,...nj->...ij", samples, samples, preferred_element_type=dtype)
+    return jnp.einsum(
+        "...ni,...nj->...ij" if axes == 1 else "...nmi,...nmj->...ij",
+        samples,
+        samples,
+        preferred_element_type=dtype,
+        precision=product_precision(samples.dtype),
+    )
 
 
-def _channel_products_forward(samples: Array) -> tuple[Array, Array]:
-    return channel_products(samples), samples
+def _channel_products_forward(samples: Array, axes: int) -> tuple[Array, Array]:
+    return channel_products(samples, axes), samples
 
 
-def _channel_products_backward(samples: Array, cotangent: Array) -> tuple[Array]:
+def _channel_products_backward(axes: int, samples: Array, cotangent: Array) -> tuple[Array]:
     symmetric = cotangent + jnp.swapaxes(cotangent, -1, -2)
+    if axes == 2 and symmetric.ndim > 2:
+        symmetric = symmetric[..., None, :, :]
     # In the products' dtype: a half-precision cotangent of a sum over an image can overflow.
-    gradient = jnp.matmul(samples.astype(symmetric.dtype), symmetric)
+    wide = samples.astype(symmetric.dtype)
+    gradient = jnp.matmul(wide, symmetric, precision=product_precision(samples.dtype))
     return (gradient.astype(samples.dtype),)
 
 

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from jaxstyle.statistics.gram import channel_products, flatten_positions
+from jaxstyle.statistics.gram import flatten_positions, position_products
 from jaxstyle.types import Array
 
 
@@ -33,8 +33,8 @@ def mean_and_covariance(features: Array) -> tuple[Array, Array]:
       Li, Wang, Liu, Hou, Demystifying Neural Style Transfer, 2017, arXiv:1701.01036, on style as
       the distribution of features at positions, of which these are the first two moments.
     """
-    samples = flatten_positions(features)
-    samples = samples.astype(jnp.promote_types(samples.dtype, jnp.float32))
-    mean = jnp.mean(samples, axis=-2)
-    centered = samples - mean[..., None, :]
-    return mean, channel_products(centered) / samples.shape[-2]
+    positions = flatten_positions(features).shape[-2]
+    features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
+    mean = jnp.mean(features, axis=(-3, -2))
+    centered = features - mean[..., None, None, :]
+    return mean, position_products(centered) / positions

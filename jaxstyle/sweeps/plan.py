@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxstyle.reporting.whole_files import replace_file
+from jaxstyle.reporting.whole_files import json_bytes, replace_file
 from jaxstyle.sweeps.grammar import Values, told
 from jaxstyle.sweeps.results import frozen
 from jaxstyle.types import InputError
@@ -20,6 +20,7 @@ from jaxstyle.types import InputError
 PLAN_FILE = "plan.json"
 CELLS, LAUNCHES = "cells", "launches"
 _LONGEST_NAME = 80
+_FORMS = ("vmap", "map", "loop", "run")
 
 
 class Launch(NamedTuple):
@@ -149,9 +150,7 @@ def write_plan(folder: str | os.PathLike[str], plan: Plan) -> None:
       ({'layers': ('a',)},)
     """
     record = {"cells": plan.cells, "launches": [launch._asdict() for launch in plan.launches]}
-    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    # A name of a file may hold bytes that are no UTF-8.
-    replace_file(pathlib.Path(folder) / PLAN_FILE, text.encode("utf-8", "surrogatepass"))
+    replace_file(pathlib.Path(folder) / PLAN_FILE, json_bytes(record))
 
 
 def read_plan(folder: str | os.PathLike[str]) -> Plan | None:
@@ -171,15 +170,33 @@ def read_plan(folder: str | os.PathLike[str]) -> Plan | None:
         return plan
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         raise InputError(
             f"{file} cannot be read ({error}); put it back, or choose another --workdir."
         ) from error
 
 
 def _check(plan: Plan) -> None:
+    """Raise ValueError for a plan that `write_plan` did not write."""
     if not all(isinstance(cell, dict) and cell for cell in plan.cells):
         raise ValueError("a cell sets nothing")
+    if any(cell.keys() != plan.cells[0].keys() for cell in plan.cells):
+        raise ValueError("its cells set different keys")
+    for number, launch in enumerate(plan.launches):
+        counts = (launch.number, launch.group, launch.lanes, launch.steps, *launch.cells)
+        if not all(type(count) is int and 0 <= count < 2**63 for count in counts):
+            raise ValueError("a launch with what is no count")
+        fits = launch.lanes >= len(launch.cells) and launch.form in _FORMS
+        if launch.number != number or not launch.cells or not fits:
+            raise ValueError(f"launch {number} is none")
     computed = sorted(index for launch in plan.launches for index in launch.cells)
     if not plan.cells or computed != list(range(len(plan.cells))):
         raise ValueError("its launches are not of its cells, each once")

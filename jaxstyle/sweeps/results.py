@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, final
 
-from jaxstyle.reporting.whole_files import replace_file
+from jaxstyle.reporting.whole_files import json_bytes, replace_file
 from jaxstyle.types import InputError
 
 RESULT_FILE = "result.json"
@@ -64,9 +64,7 @@ def write_result(folder: str | os.PathLike[str], result: Result) -> None:
     """
     record = dataclasses.asdict(result)
     record["picture"] = None if result.picture is None else pathlib.Path(result.picture).name
-    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    # A name of a file may hold bytes that are no UTF-8.
-    replace_file(pathlib.Path(folder) / RESULT_FILE, text.encode("utf-8", "surrogatepass"))
+    replace_file(pathlib.Path(folder) / RESULT_FILE, json_bytes(record))
 
 
 def read_result(folder: str | os.PathLike[str]) -> Result | None:
@@ -84,13 +82,30 @@ def read_result(folder: str | os.PathLike[str]) -> Result | None:
         picture = record["picture"]
         values = {key: frozen(value) for key, value in record["values"].items()}
         record |= {"values": values, "picture": picture and file.parent / picture}
-        return Result(**record)
+        result = Result(**record)
+        _check(result, picture)
+        return result
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{file} cannot be read ({error}); delete that file to compute the cell again."
         ) from error
+
+
+def _check(result: Result, picture: Any) -> None:
+    """Raise ValueError for what `write_result` did not write."""
+    counts, texts = (result.index, result.steps), (result.name, result.message)
+    numbers = (result.seconds, *result.metrics.values())
+    if not (
+        all(type(count) is int and count >= 0 for count in counts)
+        and all(isinstance(text, str) for text in texts)
+        and all(type(number) in (int, float) for number in numbers)
+        and result.status in (DONE, NOT_FINITE, FAILED)
+    ):
+        raise ValueError("a value of another kind than belongs there")
+    if picture is not None and pathlib.PurePath(picture).name != picture:
+        raise ValueError("a picture that is not in the cell's folder")
 
 
 def frozen(value: Any) -> Any:

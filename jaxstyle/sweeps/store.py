@@ -125,7 +125,7 @@ def open_store(where: str) -> Store:
       'runs/weights'
     """
     if "://" not in where:
-        return Store(where, pathlib.Path(where).expanduser())
+        return Store(where, pathlib.Path(os.path.expanduser(where)))
     shown = re.sub(r"(?<=://)[^/@]*@", "", where).rstrip("/")
     remote = _connect(where, shown)
     with _explained(shown, "used"):

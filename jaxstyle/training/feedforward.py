@@ -1,6 +1,6 @@
 """The training step of an image-transformation network (Johnson et al. 2016, section 3)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -20,17 +20,26 @@ class Problem(NamedTuple):
       style: objective whose targets are prepared once, from the style picture.
       regularizer: objective that needs no targets.
       perception: the loss network (static).
+      dtype: what both networks compute in, see `jaxstyle.policy.compute_dtype`; None is the
+        photographs' float32. Parameters, losses and the optimizer are float32 whatever it is.
     """
 
     content: losses.Objective
     style: losses.Objective
     regularizer: losses.Objective
     perception: features.Network | features.Joined
+    dtype: str | None = None
 
     @property
     def layers(self) -> tuple[str, ...]:
         """All layers the loss looks at."""
         return tuple(dict.fromkeys(self.content.layers + self.style.layers))
+
+    def see(self, perception: Params, image: Array, layers: Sequence[str]) -> dict[str, Array]:
+        """Return the loss network's maps of images `[..., h, w, 3]`, sRGB in [0, 1]."""
+        return features.features(
+            perception, image, layers, network=self.perception, dtype=self.dtype
+        )
 
 
 def style_targets(problem: Problem, perception: Params, style: Array) -> losses.Targets:
@@ -44,7 +53,7 @@ def style_targets(problem: Problem, perception: Params, style: Array) -> losses.
     Returns:
       A pytree for `evaluate`.
     """
-    maps = features.features(perception, style, problem.style.layers, network=problem.perception)
+    maps = problem.see(perception, style, problem.style.layers)
     return problem.style.prepare({"style": maps})
 
 
@@ -59,9 +68,7 @@ def content_targets(problem: Problem, perception: Params, photo: Array) -> losse
     Returns:
       A pytree for `terms`.
     """
-    wanted = features.features(
-        perception, photo, problem.content.layers, network=problem.perception
-    )
+    wanted = problem.see(perception, photo, problem.content.layers)
     return problem.content.prepare({"content": jax.lax.stop_gradient(wanted)})
 
 
@@ -111,7 +118,7 @@ def evaluate(
       `{term: [b]}`.
     """
     content = content_targets(problem, perception, photo)
-    maps = features.features(perception, painted, problem.layers, network=problem.perception)
+    maps = problem.see(perception, painted, problem.layers)
     return terms(problem, painted, maps, content, style)
 
 
@@ -145,7 +152,7 @@ def make_step(
 
         def loss(params: Params) -> tuple[Array, tuple[dict[str, Array], Params]]:
             variables = {"params": params, **state.extra}
-            painted, changed = networks.apply_train(variables, photo, config)
+            painted, changed = networks.apply_train(variables, photo, config, dtype=problem.dtype)
             values = evaluate(problem, perception, style, photo, painted)
             total = jnp.mean(losses.weigh(values, weights))
             means = {name: jnp.mean(value) for name, value in values.items()}

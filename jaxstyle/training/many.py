@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxstyle import features, losses, networks
+from jaxstyle import losses, networks
 from jaxstyle.training import state as states
 from jaxstyle.training.feedforward import Problem, content_targets, terms
 from jaxstyle.training.state import TrainState
@@ -187,9 +187,9 @@ def make_step(
         content = content_targets(problem, perception, photo)
 
         def loss(params: Any) -> tuple[Array, tuple[dict[str, Array], Params]]:
-            painted, extra = paint(params, state.extra, photo, config)
+            painted, extra = paint(params, state.extra, photo, config, problem.dtype)
             joined = painted.reshape(-1, *painted.shape[2:])
-            maps = features.features(perception, joined, problem.layers, network=problem.perception)
+            maps = problem.see(perception, joined, problem.layers)
             maps = {name: leaf.reshape(count, -1, *leaf.shape[1:]) for name, leaf in maps.items()}
 
             def means(painted: Array, maps: Any, style: Any, weights: Any) -> dict[str, Array]:
@@ -218,11 +218,15 @@ def make_step(
 
 
 def _paint_in_turn(
-    params: Sequence[Params], extra: Params, photo: Array, config: networks.TransformerConfig
+    params: Sequence[Params],
+    extra: Params,
+    photo: Array,
+    config: networks.TransformerConfig,
+    dtype: str | None,
 ) -> tuple[Array, Params]:
     """Return all networks' pictures, `[n, b, h, w, 3]`, and their changed running averages."""
     results = [
-        networks.apply_train({"params": own, **network_of(extra, i)}, photo, config)
+        networks.apply_train({"params": own, **network_of(extra, i)}, photo, config, dtype=dtype)
         for i, own in enumerate(params)
     ]
     changed = [_without_params(variables) for _, variables in results]
@@ -230,12 +234,17 @@ def _paint_in_turn(
 
 
 def _paint_in_groups(
-    params: Params, extra: Params, photo: Array, config: networks.TransformerConfig
+    params: Params,
+    extra: Params,
+    photo: Array,
+    config: networks.TransformerConfig,
+    dtype: str | None,
 ) -> tuple[Array, Params]:
     """Do the same in one pass."""
 
     def paint(params: Params, extra: Params) -> tuple[Array, Params]:
-        painted, changed = networks.apply_train({"params": params, **extra}, photo, config)
+        variables = {"params": params, **extra}
+        painted, changed = networks.apply_train(variables, photo, config, dtype=dtype)
         return painted, _without_params(changed)
 
     return jax.vmap(paint)(params, extra)

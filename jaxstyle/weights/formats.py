@@ -58,7 +58,7 @@ def read(path: pathlib.Path) -> Contents:
       InputError: missing, unreadable or truncated file, unknown format, no convolutions in it, two
         arrays for one place, or one that asks for code to run.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # which is False for a name too long, too
         raise InputError(f"there is no weights file '{path}'; check the path.")
     kind = ""
     try:

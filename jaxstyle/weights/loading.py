@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.resources
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -53,7 +54,7 @@ def load_weights(
     """
     row, entry = resolve(name, convention)
     if path:
-        file = pathlib.Path(path).expanduser()
+        file = pathlib.Path(os.path.expanduser(path))
     elif name == "embedded":
         file = embedded_file()
     else:

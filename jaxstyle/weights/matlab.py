@@ -6,6 +6,7 @@ Lengths are believed only as far as there are bytes.
 
 import contextlib
 import functools
+import itertools
 import math
 import pathlib
 import zlib
@@ -26,6 +27,7 @@ _NUMBERS = {
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCTURE, _TEXT = 1, 2, 4
 _DEEPEST = 12
+_MOST_ELEMENTS = 200_000  # some thousands in a network
 _MOST_GROWTH, _ROOM = 64, 16 << 20
 
 
@@ -96,16 +98,24 @@ def _variables(content: np.ndarray) -> Iterator[tuple[str, Any]]:
                 )
             if not inflater.eof:
                 raise ValueError("the file ends within a variable")
-            kind, data = _Reader(np.frombuffer(inflated, np.uint8), order).element()
+            kind, data = _Reader(np.frombuffer(inflated, np.uint8), order, outer=reader).element()
         if kind == _MATRIX and data.size:
-            yield _matrix(_Reader(data, order))
+            yield _matrix(_Reader(data, order, outer=reader))
 
 
 class _Reader:
     """Goes from element to element of a file or of a matrix."""
 
-    def __init__(self, content: np.ndarray, order: Literal["<", ">"], at: int = 0, depth: int = 0):
-        self.content, self.order, self.at, self.depth = content, order, at, depth
+    def __init__(
+        self,
+        content: np.ndarray,
+        order: Literal["<", ">"],
+        at: int = 0,
+        outer: "_Reader | None" = None,
+    ):
+        self.content, self.order, self.at = content, order, at
+        self.depth: int = outer.depth + 1 if outer else 0
+        self.count: Iterator[int] = outer.count if outer else itertools.count()
 
     @property
     def left(self) -> int:
@@ -113,6 +123,8 @@ class _Reader:
 
     def element(self) -> tuple[int, np.ndarray]:
         """Return the type and the bytes of the next element."""
+        if next(self.count) > _MOST_ELEMENTS:
+            raise InputError("has absurdly many parts; give a file from another source.")
         kind, length = (int(n) for n in self._take(8).view(self.order + "u4"))
         if kind >> 16:  # a small one: the length shares the type's word, the data follow at once
             kind, length = kind & 0xFFFF, kind >> 16
@@ -187,6 +199,6 @@ def _nested(reader: _Reader, count: int) -> list[Any]:
         kind, data = reader.element()
         if kind != _MATRIX:
             raise ValueError(f"an element of type {kind} where an array belongs")
-        inner = _Reader(data, reader.order, depth=reader.depth + 1)
+        inner = _Reader(data, reader.order, outer=reader)
         found.append(_matrix(inner)[1] if data.size else None)
     return found

@@ -53,7 +53,7 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       (64, 3, 3, 3)
     """
     path = pathlib.Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no weights file '{path}'; check the path.")
     try:
         with contextlib.ExitStack() as stack:
@@ -100,8 +100,10 @@ def _open_zip(archive: zipfile.ZipFile, length: int) -> tuple[Any, _Load]:
     if len(pickled) != 1:
         raise InputError("is a zip archive, but not one of PyTorch's; give what torch.save wrote.")
     root = pickled[0].removesuffix("data.pkl")
+    left = length
 
     def content(name: str) -> bytearray:
+        nonlocal left
         info = members.get(root + name)
         if info is None:
             raise InputError(f"lacks its part '{name:.80}'; fetch it again.")
@@ -112,6 +114,9 @@ def _open_zip(archive: zipfile.ZipFile, length: int) -> tuple[Any, _Load]:
             )
         if name == "data.pkl" and info.file_size > _MOST_PICKLE:
             raise InputError("holds an absurdly long pickle; give a file with a state dict.")
+        left -= info.file_size
+        if left < 0:  # parts that lie on each other
+            raise InputError("has parts that are larger together than the file; fetch it again.")
         with archive.open(info) as part:  # checks the sum of the bytes at its end
             return _exactly(part, info.file_size)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from configs import layers_and_ratios, reconstruct
 from experiments import _work, paint_grid
-from jaxstyle import ops, painter
+from jaxstyle import painter, policy
 from jaxstyle.io import images
 from jaxstyle.methods import per_image
 from jaxstyle.types import InputError
@@ -24,7 +24,7 @@ def quick(perceive):
     """Compile fast, not well."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
-    with pytest.MonkeyPatch.context() as patch, ops.formulation("plain"):
+    with pytest.MonkeyPatch.context() as patch, policy.formulation("plain"):
         patch.setattr(_work, "perception", perceive)
         yield
     jax.config.update("jax_disable_most_optimizations", before)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from experiments import paint_picture
-from jaxstyle import ops
+from jaxstyle import policy
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs"
 # The terms that make a recipe what it is.
@@ -38,7 +38,7 @@ def quick():
     """Compile fast, not well."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
-    with ops.formulation("plain"):
+    with policy.formulation("plain"):
         yield
     jax.config.update("jax_disable_most_optimizations", before)
 

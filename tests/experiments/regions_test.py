@@ -9,7 +9,7 @@ import pytest
 
 from configs import gatys
 from experiments import _scene, _work, paint_picture
-from jaxstyle import ops
+from jaxstyle import policy
 from jaxstyle.io import images
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -20,7 +20,7 @@ def quick():
     """Compile fast, not well."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
-    with ops.formulation("plain"):
+    with policy.formulation("plain"):
         yield
     jax.config.update("jax_disable_most_optimizations", before)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from configs import gatys_multiscale
 from experiments import _work, paint_picture
-from jaxstyle import ops, optimize, painter
+from jaxstyle import optimize, painter, policy
 from jaxstyle.io import images
 from jaxstyle.types import InputError
 
@@ -30,7 +30,7 @@ def quick(perceive):
             kept[size] = build(config, scene, loaded, steps=steps)
         return kept[size]
 
-    with pytest.MonkeyPatch.context() as patch, ops.formulation("plain"):
+    with pytest.MonkeyPatch.context() as patch, policy.formulation("plain"):
         patch.setattr(_work, "perception", perceive)
         patch.setattr(_work, "build", build_once)
         yield

@@ -262,7 +262,7 @@ def test_samples_of_one_name_do_not_overwrite_each_other_and_broken_ones_are_tol
     run.mkdir()
     config = starry_fast.get_config("smoke")
     config.samples.count = 4
-    monkeypatch.setattr(train_feedforward, "stylize", lambda model, image: image)
+    monkeypatch.setattr(train_feedforward, "stylize", lambda model, image, **_: image)
     monkeypatch.setattr(train_feedforward, "contact_sheet", lambda *args, **kwargs: None)
     train_feedforward._show(config, run, None, open_photos(os.fspath(photos)))
     colors = {}

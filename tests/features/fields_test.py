@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstyle import features, ops
+from jaxstyle import features, policy
 from jaxstyle.types import InputError
 
 # Two pools and uneven blocks; averages, so that every pixel of a window counts.
@@ -32,7 +32,7 @@ def _look(padding):
         _, pull = jax.vjp(see, jnp.full((*SHAPE, 3), 0.5))
         return pull(weights)[0]
 
-    with ops.formulation("plain"):
+    with policy.formulation("plain"):
         shapes = jax.eval_shape(see, jnp.zeros((*SHAPE, 3)))
         options = {"xla_backend_optimization_level": 0}
         return jax.jit(look, compiler_options=options).lower(shapes).compile(), shapes

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstyle import features, losses, ops, optimize
+from jaxstyle import features, losses, optimize, policy
 from jaxstyle.features.strips import _Layout
 from jaxstyle.types import InputError
 
@@ -24,7 +24,7 @@ LAYERS = ("conv1_1", "relu4_1", "pool1", "relu1_2", "relu2_1", "relu3_3", "conv3
 @pytest.fixture
 def plain():
     """Small programs; the first test below has the CPU's own."""
-    with ops.formulation("plain"):
+    with policy.formulation("plain"):
         yield
 
 

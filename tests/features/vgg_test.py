@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from jaxstyle import features, ops
+from jaxstyle import features, policy
 from jaxstyle.statistics import gram
 from jaxstyle.types import InputError
 from jaxstyle.weights import load_weights
@@ -174,7 +174,7 @@ def test_conventions_in_closed_form():
 
 def _counting(network, layer, pooling=None):
     params = _thin(network.name)
-    with ops.formulation("plain"):
+    with policy.formulation("plain"):
         program = jax.make_jaxpr(
             lambda p, x: features.features(p, x, (layer,), network=network, pooling=pooling)
         )(params, jnp.zeros((32, 32, 3)))
@@ -255,7 +255,7 @@ def test_the_smallest_picture_a_layer_takes(layer, least):
         ({"layers": "relu1_1"}, "the layers are the text 'relu1_1'; write a tuple, ('relu1_1',)."),
         ({"pooling": "mean"}, "unknown pooling 'mean'"),
         ({"padding": "valid"}, "unknown padding of features 'valid'"),
-        ({"dtype": "float16"}, "unknown dtype of features 'float16'; did you mean 'bfloat16'?"),
+        ({"dtype": "float16"}, "unknown precision 'float16'; did you mean 'bfloat16'?"),
         ({"image": jnp.ones((16, 16, 1))}, "an image has the shape [..., height, width, 3]"),
         ({"image": jnp.ones((16, 16, 4))}, "an image has the shape [..., height, width, 3]"),
         ({"image": jnp.ones((16, 3))}, "an image has the shape [..., height, width, 3]"),

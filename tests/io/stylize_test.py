@@ -40,7 +40,7 @@ def traces(monkeypatch):
     """Stand in for the network, which takes seconds to compile; record the shapes compiled for."""
     shapes = []
 
-    def negative(model, image, *, strength, preserve_color, parity):
+    def negative(model, image, *, strength, preserve_color, parity, precision):
         shapes.append(image.shape)
         return image + strength * (1 - 2 * image)
 

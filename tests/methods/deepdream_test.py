@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstyle import features, images, ops
+from jaxstyle import features, images, policy
 from jaxstyle.losses.dreams import energy
 from jaxstyle.methods import deepdream as dream_function
 from jaxstyle.methods.deepdream import (
@@ -37,7 +37,7 @@ def quick():
     """Compile little and fast, not well."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
-    with ops.formulation("plain"):
+    with policy.formulation("plain"):
         yield
     jax.config.update("jax_disable_most_optimizations", before)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstyle import networks, ops
+from jaxstyle import networks, policy
 from jaxstyle.methods import StyleModel, stylize
 from jaxstyle.types import InputError
 
@@ -21,7 +21,7 @@ draw = jit(networks.init, static_argnums=1)
 @pytest.fixture(autouse=True)
 def plain():
     """The shorter programs; that both formulations agree is for the tests of `ops` to say."""
-    with ops.formulation("plain"):
+    with policy.formulation("plain"):
         yield
 
 

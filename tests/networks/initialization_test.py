@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstyle import networks, ops
+from jaxstyle import networks, policy
 from jaxstyle.networks import TransformerConfig
 
 QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0}
@@ -145,7 +145,7 @@ def test_a_fresh_network_paints_mid_tones_and_learns_everywhere():
         return jnp.mean((result - 0.1) ** 2), result
 
     step = jax.jit(jax.grad(loss, has_aux=True), compiler_options=QUICK_TO_COMPILE)
-    with ops.formulation("plain"):
+    with policy.formulation("plain"):
         outcomes = [step(init(jax.random.key(seed), config)["params"]) for seed in range(4)]
     for gradient, result in outcomes:
         assert 0.45 < result.mean() < 0.55

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstyle import networks, ops
+from jaxstyle import networks, policy
 from jaxstyle.networks import TransformerConfig
 from jaxstyle.types import InputError
 
@@ -23,7 +23,7 @@ def compiled(function, **options):
     jitted = jax.jit(function, compiler_options={"xla_backend_optimization_level": 0}, **options)
 
     def call(*arguments):
-        with ops.formulation("plain"):
+        with policy.formulation("plain"):
             return jitted(*arguments)
 
     return call

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxstyle import ops
+from jaxstyle import ops, policy
 from jaxstyle.ops import convolution
 from jaxstyle.types import InputError
 
@@ -27,7 +27,7 @@ jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_lev
 
 @pytest.fixture(params=["cpu", "plain"])
 def formulation(request):
-    with ops.formulation(request.param):
+    with policy.formulation(request.param):
         yield request.param
 
 
@@ -111,14 +111,14 @@ def test_cpu_conv2d_and_gradients_equal_lax(size, stride):
     channels = CHANNELS[turn % 4 :] + CHANNELS[: turn % 4]
     if size == (9, 9):  # 81 taps take long to compile
         paddings, channels = [{1: "reflect", 2: "same"}[stride]], [(5, 7)]
-    with ops.formulation("cpu"):
+    with policy.formulation("cpu"):
         _compare_with_lax(size, stride, paddings, channels)
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
 def test_cpu_gradients_equal_lax_for_few_and_many_channels(channels):
     """Two of them the ends of an image-transformation network: 9x9 from and to few channels."""
-    with ops.formulation("cpu"):
+    with policy.formulation("cpu"):
         _compare_with_lax((9, 9) if 3 in channels else (3, 3), 1, ["zero"], [channels])
 
 
@@ -135,7 +135,7 @@ def test_cpu_gradients_equal_lax_for_few_and_many_channels(channels):
 def test_from_few_channels_blocks_of_pixels_are_convolved_as_one(k, c_in, c_out, strides):
     arguments = _whole(0, 2, 7, 11, c_in), _whole(1, k, k, c_in, c_out), _whole(2, c_out)
     run = functools.partial(ops.conv2d, padding="replicate")
-    with ops.formulation("cpu"):
+    with policy.formulation("cpu"):
         program = str(jax.make_jaxpr(run)(*arguments))
         ours = jit(functools.partial(_with_gradients, run))(*arguments)
     assert f"window_strides={strides}" in program
@@ -154,7 +154,7 @@ def test_kernel_gradient_of_a_strided_convolution_is_made_of_matrix_products():
             kernel
         )
 
-    with ops.formulation("cpu"):
+    with policy.formulation("cpu"):
         program = str(jax.make_jaxpr(gradient)(kernel))
         _equal(jit(gradient)(kernel), jit(expected)(kernel))
     assert program.count("dot_general[") == 3 and "rhs_dilation=(2, 2)" not in program
@@ -183,7 +183,7 @@ def test_strips_equal_lax(monkeypatch, k, stride, channels, most):
     x, kernel = _whole(0, 2, 21, 14, channels[0]), _whole(1, k, k, *channels)
     bias = _whole(2, channels[1])
     run = functools.partial(ops.conv2d, stride=stride, padding="zero")
-    with ops.formulation("cpu"):
+    with policy.formulation("cpu"):
         jaxpr = jax.make_jaxpr(run)(x, kernel, bias).jaxpr
         _equal(jit(run)(x, kernel, bias), _lax(x, kernel, bias, stride, "zero"))
     row = 2 * 14 * k * k * channels[0]  # a strip has one row at least
@@ -192,13 +192,13 @@ def test_strips_equal_lax(monkeypatch, k, stride, channels, most):
 
 def test_gradients_of_strips_equal_lax(monkeypatch):
     monkeypatch.setattr(convolution, "_MOST_WINDOWS", 2000)
-    with ops.formulation("cpu"):
+    with policy.formulation("cpu"):
         _compare_with_lax((3, 3), 1, ["reflect"], [(3, 6)])
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_plain_conv2d_and_gradients_equal_lax(stride):
-    with ops.formulation("plain"):
+    with policy.formulation("plain"):
         _compare_with_lax((3, 2), stride, PADDINGS, CHANNELS)
 
 
@@ -242,7 +242,7 @@ def test_vmap_equals_a_loop(axes, stride):
     def both(x, kernel):
         return _with_gradients(functools.partial(ops.conv2d, stride=stride), x, kernel)
 
-    with ops.formulation("cpu"):
+    with policy.formulation("cpu"):
         result = jit(jax.vmap(both, axes))(x, kernel)
         lane = jit(both)
         for i in range(lanes):
@@ -269,7 +269,7 @@ def test_second_order_gradients_equal_lax(channels, stride):
 
     expected = curvature(_lax)
     assert all(np.any(np.asarray(part)) for part in expected)
-    with ops.formulation("cpu"):
+    with policy.formulation("cpu"):
         _equal(curvature(ops.conv2d), expected)
 
 

@@ -15,7 +15,7 @@ import optax
 import pytest
 from jax import lax
 
-from jaxstyle import ops
+from jaxstyle import ops, policy
 
 STANDARD = "b01f_01io->b01f"
 LENGTH = 3
@@ -68,12 +68,12 @@ INPUTS = _whole(0, LENGTH, 1, 6, 6, 8), _whole(1, LENGTH, 3, 3, 8, 8)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_gradients_in_a_scan_are_right_and_use_standard_convolutions_only(name):
     operation = OPERATIONS[name]
-    with ops.formulation("plain"):
+    with policy.formulation("plain"):
         outside = quick_jit(
             lambda *a: [_gradients(operation, x, k) for x, k in zip(*a, strict=True)]
         )
         expected = jax.tree.map(lambda *turns: np.stack(turns), *outside(*INPUTS))
-    with ops.formulation("cpu"):
+    with policy.formulation("cpu"):
         program, layouts = _compile(_in_scan(operation), *INPUTS)
     jax.tree.map(np.testing.assert_array_equal, program(*INPUTS), expected)
     text = program.as_text()
@@ -84,7 +84,7 @@ def test_gradients_in_a_scan_are_right_and_use_standard_convolutions_only(name):
 
 def test_the_check_sees_the_slow_layout():
     """Without our gradients the same program has transposed convolutions."""
-    with ops.formulation("plain"):
+    with policy.formulation("plain"):
         _, layouts = _compile(_in_scan(OPERATIONS["conv2d"]), *INPUTS)
     assert layouts - {STANDARD}
 
@@ -98,11 +98,11 @@ def test_descent_in_a_fori_loop_equals_steps_outside():
         gradients = _gradients(OPERATIONS["conv2d"], *state)
         return jax.tree.map(lambda a, g: a - 1e-3 * g, state, gradients)
 
-    with ops.formulation("plain"):
+    with policy.formulation("plain"):
         outside, apart = (x, kernel), quick_jit(step)
         for i in range(4):
             outside = apart(i, outside)
-    with ops.formulation("cpu"):
+    with policy.formulation("cpu"):
         inside = quick_jit(lambda x, k: lax.fori_loop(0, 4, step, (x, k)))(x, kernel)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), inside, outside
@@ -136,7 +136,7 @@ def test_line_search_recovers_a_kernel():
         (kernel, _), values = lax.scan(turn, (start, solver.init(start)), None, length=40)
         return kernel, values
 
-    with ops.formulation("cpu"):
+    with policy.formulation("cpu"):
         program, layouts = _compile(run, x, true)
     kernel, values = program(x, true)
     assert layouts == {STANDARD}

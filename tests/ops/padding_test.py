@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxstyle import ops
+from jaxstyle import ops, policy
 from jaxstyle.types import InputError
 
 NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap", "zero": "constant"}
@@ -53,7 +53,7 @@ def test_gradient_counts_how_often_a_pixel_was_used(mode, widths, formulation):
     numbers = np.arange(1, 13, dtype=np.float32).reshape(3, 4, 1)
     shown = _expected(numbers, widths, mode)
     cotangent = np.random.default_rng(1).integers(1, 5, shown.shape).astype(np.float32)
-    with ops.formulation(formulation):
+    with policy.formulation(formulation):
         padded, pull = jax.vjp(lambda x: ops.pad2d(x, widths, mode), jnp.asarray(numbers))
     np.testing.assert_array_equal(padded, shown)
     expected = [cotangent[shown == number].sum() for number in numbers.ravel()]
@@ -83,9 +83,9 @@ def test_gradients_of_both_formulations_are_equal_to_second_order(mode, lead):
         slope = jax.grad(loss)
         return slope(x), jax.grad(lambda x: jnp.vdot(slope(x), along))(x)
 
-    with ops.formulation("plain"):
+    with policy.formulation("plain"):
         expected = results(x)
-    with ops.formulation("cpu"):
+    with policy.formulation("cpu"):
         for ours in (results(x), jax.jit(results)(x)):
             jax.tree.map(np.testing.assert_array_equal, ours, expected)
 
@@ -93,7 +93,7 @@ def test_gradients_of_both_formulations_are_equal_to_second_order(mode, lead):
 def test_the_gradient_on_a_cpu_adds_no_maps_of_zeros():
     """Each addition of a border to a map of zeros is a pass over the whole map."""
     gradient = jax.grad(lambda x: jnp.sum(jnp.sin(ops.pad2d(x, 2))))
-    with ops.formulation("cpu"):
+    with policy.formulation("cpu"):
         program = str(jax.make_jaxpr(gradient)(jnp.ones((1, 6, 6, 2))))
     assert "gather" in program
     assert not any(f" {name}[" in program for name in ("pad", "scatter-add", "rev"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxstyle import ops
-from jaxstyle.ops.formulation import formulation
+from jaxstyle.policy import formulation
 from jaxstyle.types import InputError
 
 REDUCTIONS = {"max": np.max, "average": np.mean}

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxstyle import ops
-from jaxstyle.ops.formulation import cpu_formulation
+from jaxstyle import ops, policy
+from jaxstyle.policy import cpu_formulation
 from jaxstyle.types import InputError
 
 
@@ -21,11 +21,11 @@ def test_the_backend_chooses(monkeypatch):
 
 
 def test_choices_nest_and_end_even_after_an_error():
-    with ops.formulation("plain"):
-        with ops.formulation("cpu"):
+    with policy.formulation("plain"):
+        with policy.formulation("cpu"):
             assert cpu_formulation()
         assert not cpu_formulation()
-        with pytest.raises(RuntimeError), ops.formulation("cpu"):
+        with pytest.raises(RuntimeError), policy.formulation("cpu"):
             raise RuntimeError
         assert not cpu_formulation()
     assert cpu_formulation() == (jax.default_backend() == "cpu")
@@ -33,7 +33,7 @@ def test_choices_nest_and_end_even_after_an_error():
 
 def test_unknown_choice():
     expected = "unknown formulation 'gpu'.*Choices: auto, cpu, plain"
-    with pytest.raises(InputError, match=expected), ops.formulation("gpu"):
+    with pytest.raises(InputError, match=expected), policy.formulation("gpu"):
         pass
 
 
@@ -47,11 +47,11 @@ def test_plain_is_nothing_but_xla_convolution():
         ops.conv_transpose2d,
     )
     for operation in operations:
-        with ops.formulation("plain"):
+        with policy.formulation("plain"):
             text = _operations(operation, x, kernel)
         assert text.count("conv_general_dilated") == 1
         assert "custom_vjp" not in text and "dot_general" not in text
-        with ops.formulation("cpu"):
+        with policy.formulation("cpu"):
             assert "custom_vjp" in _operations(operation, x, kernel)
 
 
@@ -60,12 +60,12 @@ def test_a_jitted_function_follows_the_choice():
     x, kernel = jnp.ones((1, 4, 4, 8)), jnp.ones((3, 3, 8, 8))
     function = jax.jit(ops.conv2d)
     for choice in ("plain", "cpu", "plain"):
-        with ops.formulation(choice):
+        with policy.formulation(choice):
             assert ("custom_vjp" in _operations(function, x, kernel)) == (choice == "cpu")
 
 
 def test_forward_mode_works_in_plain():
     x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 2))
-    with ops.formulation("plain"):
+    with policy.formulation("plain"):
         y, tangent = jax.jvp(lambda x: ops.conv2d(x, kernel), (x,), (x,))
     assert jnp.array_equal(y, tangent)  # linear
