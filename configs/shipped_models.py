@@ -43,6 +43,7 @@ def _default() -> ml_collections.ConfigDict:
     config.experiment = "train_feedforward"
     config.seed = 0
     config.steps = 1600
+    config.precision = "auto"  # of the networks: float32, bfloat16; auto is by device
 
     config.style = ml_collections.ConfigDict()
     config.style.image = "starry-night"  # a name, see `jaxstyle paintings`, or a file

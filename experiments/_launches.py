@@ -237,6 +237,7 @@ def _record(folder: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     """Write the settings of a cell, as a run of its own would."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = workdir.flatten(config.to_dict())
+    settings.pop("features.devices", None)  # decides where, not what
     content = json_bytes(settings, indent=2, sort_keys=True)
     (folder / workdir.CONFIG_FILE).write_bytes(content)
 

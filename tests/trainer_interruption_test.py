@@ -3,8 +3,6 @@
 import importlib.util
 import os
 import pathlib
-import random
-import re
 import shutil
 import signal
 import subprocess
@@ -172,36 +170,6 @@ def test_second_signal_ends_the_process_at_once(tmp_path, start):
         time.sleep(0.5)
     assert child.returncode == -signal.SIGINT
     assert sent >= 2  # the first one is noted, and the fetch goes on
-
-
-def test_process_killed_and_stopped_at_random_resumes_to_the_same_bits(tmp_path, start):
-    steps, rng = 120, random.Random(0)
-    reference, disturbed = tmp_path / "reference", tmp_path / "disturbed"
-    reference.mkdir()
-    disturbed.mkdir()
-    undisturbed = start(reference, f"--steps={steps}")
-    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT):
-        child = start(disturbed, f"--steps={steps}")
-        wait_for(disturbed / "fetching")
-        time.sleep(rng.uniform(0, 0.12))
-        child.send_signal(number)
-        _finish(disturbed, child)
-        (disturbed / "fetching").unlink()
-    _finish(disturbed, start(disturbed, f"--steps={steps}"))
-    assert undisturbed.wait(300) == 0
-    expected = toy.result_of(reference, steps)
-    assert expected[2].count(b"\n") == steps // 5
-    assert toy.result_of(disturbed, steps) == expected
-    # The signals did fall into the runs, and those that can be answered were.
-    log = (disturbed / "log").read_text()
-    assert re.findall(r"^exit (.*)", log, re.M) == ["-9", "143", "-9", "130", "0"]
-    assert log.count("the same command continues") == 2
-
-
-def _finish(workdir, child):
-    output = child.communicate(timeout=300)[0]
-    with (workdir / "log").open("a") as log:
-        log.write(f"{output}exit {child.returncode}\n")
 
 
 def wait_for(path):

@@ -237,9 +237,7 @@ def _start(repository, base, folder, form):
     )
 
 
-@pytest.mark.parametrize(
-    ("form", "how"), [("vmap", signal.SIGKILL), ("loop", signal.SIGKILL), ("vmap", signal.SIGTERM)]
-)
+@pytest.mark.parametrize(("form", "how"), [("vmap", signal.SIGKILL), ("loop", signal.SIGTERM)])
 def test_killed_and_started_again_it_loses_nothing(repository, base, changed, tmp_path, form, how):
     base = changed(base, {"steps": 60})
 

@@ -234,7 +234,7 @@ def test_bfloat16_in_strips(plain):
         ({"image": jnp.ones((40, 40, 3), jnp.uint8)}, "the image holds uint8"),
         ({"image": jnp.ones((3, 40, 3)), "layers": ("relu3_1",)}, "needs both sides >= 4"),
         ({"padding": "valid"}, "unknown padding of features 'valid'"),
-        ({"dtype": "float16"}, "unknown dtype of features 'float16'"),
+        ({"dtype": "float16"}, "unknown precision 'float16'"),
     ],
 )
 def test_errors(change, message):
