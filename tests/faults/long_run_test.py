@@ -55,10 +55,8 @@ print(json.dumps(seen))
 """
 
 
-@pytest.fixture(scope="module")
-def long_run(repository, tmp_path_factory):
-    """The folder of a long run, and what it held at every checkpoint."""
-    workdir = tmp_path_factory.mktemp("long")
+def _long_run(repository, workdir):
+    """Return what a long run held at every checkpoint."""
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM, workdir, str(STEPS), str(EVERY)],
         env=os.environ
@@ -70,20 +68,21 @@ def long_run(repository, tmp_path_factory):
         text=True,
         check=True,
     )
-    return workdir, json.loads(ended.stdout.splitlines()[-1])
+    return json.loads(ended.stdout.splitlines()[-1])
 
 
-def test_nothing_grows(long_run):
-    _, seen = long_run
+def test_nothing_grows(repository, tmp_path):
+    seen = _long_run(repository, tmp_path)
     assert [look["step"] for look in seen] == list(range(EVERY, STEPS + 1, EVERY))
     settled = [look for look in seen if look["step"] >= STEPS // 5]
     for name in ("arrays", "files", "threads"):
         assert len({look[name] for look in settled}) == 1, (name, seen)
     assert settled[-1]["megabytes"] < settled[0]["megabytes"] + 8
+    _check_files(tmp_path)
 
 
-def test_files_are_bounded_by_their_interval(long_run):
-    workdir, _ = long_run
+def _check_files(workdir):
+    """Files are bounded by their interval."""
     logged = list(range(EVERY // 2, STEPS + 1, EVERY // 2))
     for name in ("metrics.jsonl", "timings.jsonl"):
         lines = (workdir / name).read_text().splitlines()
