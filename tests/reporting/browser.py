@@ -5,6 +5,7 @@ its own at 4.
 """
 
 import base64
+import contextlib
 import json
 import os
 import select
@@ -63,7 +64,8 @@ class Browser:
         try:
             self._session = None
             self.send("Browser.close")
-            self._process.wait(20)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # on a busy machine: it is killed
+                self._process.wait(20)
         finally:
             self._process.kill()
             self._process.wait()
