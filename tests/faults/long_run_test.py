@@ -11,7 +11,7 @@ import pytest
 
 from configs import starry_fast
 from experiments import train_feedforward
-from jaxstyle.placement import Placement, place
+from jaxstyle.placement import place
 from jaxstyle.reporting.metrics_file import MetricsFile
 
 STEPS, EVERY = 10_000, 500
@@ -92,8 +92,7 @@ def _check_files(workdir):
     assert kept == [f"{STEPS - EVERY:08d}", f"{STEPS:08d}"]
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-def test_nothing_is_compiled_after_the_first_line_of_the_metrics(tmp_path, monkeypatch, devices):
+def test_nothing_is_compiled_after_the_first_line_of_the_metrics(tmp_path, monkeypatch):
     """The recipe's own step, data, logging and checkpoints, until training is over."""
     config = starry_fast.get_config("smoke")
     config.steps = 8
@@ -117,10 +116,7 @@ def test_nothing_is_compiled_after_the_first_line_of_the_metrics(tmp_path, monke
 
     monkeypatch.setattr(MetricsFile, "append", note)
     monkeypatch.setattr(train_feedforward, "_save", over)
-    if devices == 1:
-        monkeypatch.setattr(train_feedforward, "place", lambda batch: Placement())
-    else:
-        assert place(config.data.batch).devices == devices
+    assert place(config.data.batch).devices == 2  # copying to and fro compiles nothing either
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     jax.monitoring.register_event_duration_secs_listener(listen)

@@ -63,8 +63,7 @@ def _error(found, wanted):
     [
         ("zero", (77, 33), 16),  # odd rows, at the second block too
         ("reflect", (101, 24), 32),
-        ("replicate", (96, 20), 16),  # strips divide every map
-        ("reflect", (50, 16), 17),  # rounded up to 32: the first block in two strips, others whole
+        ("replicate", (48, 20), 17),  # rounded up to 32: the first block in two strips
     ],
 )
 def test_maps_and_gradients_are_those_without_strips(padding, size, rows):
