@@ -20,10 +20,10 @@ sizes of 512 px also the time of the field's protocol, 500 iterations, as five t
 """
 
 import argparse
+import functools
 import itertools
 import pathlib
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,18 +31,10 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+import against_torch  # noqa: E402
 import interleave  # noqa: E402
-from train_step import _nested  # noqa: E402
 
-VARIANTS = (
-    "jaxstyle",
-    "torch",
-    "torch+malloc",
-    "torch compile",
-    "jaxstyle bf16",
-    "torch bf16",
-    "torch bf16+malloc",
-)
+VARIANTS = against_torch.VARIANTS[:-1]
 NETWORKS, SIZES, OPTIMIZERS = ("embedded", "vgg19"), (256, 512), ("adam", "lbfgs")
 CONTENT = ("relu4_2",)
 STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
@@ -60,11 +52,8 @@ def main() -> None:
     parser.add_argument("--network", nargs="*", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--size", nargs="*", type=int, default=SIZES)
     parser.add_argument("--optimizer", nargs="*", choices=OPTIMIZERS, default=OPTIMIZERS)
-    parser.add_argument("--rounds", type=int, default=0, help="default: by cell")
     parser.add_argument("--steps", type=int, default=0, help="in a call; default: by cell")
-    parser.add_argument("--variants", nargs="*", default=VARIANTS, help="also: torch contiguous")
-    parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--arrays", default="", help=argparse.SUPPRESS)
+    against_torch.add_options(parser, VARIANTS, rounds=0)  # by cell
     args = parser.parse_args()
     if args.worker:
         make = _torch if interleave.is_torch(args.worker) else _jaxstyle
@@ -98,17 +87,14 @@ def _cell(
 ) -> dict[str, dict[str, float]]:
     """Run the workers of one cell in turn; says whether they compute the same."""
     network, size, optimizer = cell
-    with tempfile.TemporaryDirectory() as folder:
-        file = str(pathlib.Path(folder) / "arrays.npz")
-        _write_arrays(network, size, file)
-        command = [sys.executable, __file__, "--network", network, "--size", str(size)]
-        command += ["--optimizer", optimizer, "--steps", str(steps), "--arrays", file, "--worker"]
-        table = interleave.compare(
-            {name: [*command, name] for name in variants},
-            rounds,
-            baseline=interleave.is_torch,
-            kind=interleave.precision_of,
-        )
+    options = ["--network", network, "--size", str(size), "--optimizer", optimizer]
+    table = against_torch.compare(
+        __file__,
+        functools.partial(write_arrays, network, size),
+        *(*options, "--steps", str(steps)),
+        variants=variants,
+        rounds=rounds,
+    )
     values = [row["value"] for name, row in table.items() if "bf16" not in name]
     apart = (max(values) - min(values)) / min(values)
     verdict = "the same to 5 digits" if apart < 1e-5 else "NOT THE SAME"
@@ -142,7 +128,7 @@ def _row(name: str, table: Mapping[str, dict[str, float]], steps: int) -> str:
     )
 
 
-def _write_arrays(network: str, size: int, file: str) -> None:
+def write_arrays(network: str, size: int, file: str) -> None:
     """Random parameters and pictures that all workers use."""
     import jax
 
@@ -155,8 +141,7 @@ def _write_arrays(network: str, size: int, file: str) -> None:
         for name, leaves in features.initialize(jax.random.key(0), row).items()
         if row.layers.index(name.replace("relu", "conv")) <= deepest
     }
-    flat, _ = jax.tree.flatten_with_path({"perception": params})
-    arrays = {jax.tree_util.keystr(k, simple=True, separator="/"): np.asarray(v) for k, v in flat}
+    arrays = against_torch.named({"perception": params})
     rng = np.random.default_rng(0)
     pictures = {
         name: rng.random((size, size, 3), np.float32) for name in ("photo", "style", "first")
@@ -187,7 +172,7 @@ def _jaxstyle(args: argparse.Namespace) -> Callable[[], float]:
         features.network(args.network[0]),
         dtype="bfloat16" if interleave.precision_of(args.worker) == "bf16" else "float32",
     )
-    params = jax.tree.map(jnp.asarray, _nested(arrays, "perception"))
+    params = jax.tree.map(jnp.asarray, against_torch.nested(arrays, "perception"))
     prepare = jax.jit(functools.partial(per_image.prepare, problem))
     targets = prepare(params, {"content": arrays["photo"], "style": arrays["style"]})
     context = per_image.Context(params, targets, jax.tree.map(jnp.float32, WEIGHTS))
@@ -228,7 +213,10 @@ def _torch(args: argparse.Namespace, device: str = "cpu") -> Callable[[], float]
     network = features.network(args.network[0])
     layers = tuple(dict.fromkeys(CONTENT + STYLE))
     perception = torch_models.Perception(
-        _nested(arrays, "perception"), network, layers, channels_last="contig" not in args.worker
+        against_torch.nested(arrays, "perception"),
+        network,
+        layers,
+        channels_last="contig" not in args.worker,
     )
     perception.move(device)
     photo, style, first = (

@@ -9,16 +9,17 @@ bfloat16 against PyTorch's autocast, each compared with its own kind.
 """
 
 import argparse
+import functools
 import pathlib
 import sys
-import tempfile
 
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+import against_torch  # noqa: E402
 import interleave  # noqa: E402
-from train_step import CASES, VARIANTS, _nested, _weights  # noqa: E402
+from train_step import CASES, weights_of  # noqa: E402
 
 CASE = CASES["vgg16"]
 LAYERS = tuple(dict.fromkeys(CASE["content"] + CASE["style"]))
@@ -29,10 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--batches", type=int, nargs="*", default=(1, 4))
     parser.add_argument("--size", type=int, default=CASE["size"])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--variants", nargs="*", default=VARIANTS)
-    parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--arrays", default="", help=argparse.SUPPRESS)
+    against_torch.add_options(parser)
     args = parser.parse_args()
     if args.worker:
         arrays = dict(np.load(args.arrays))
@@ -40,16 +38,8 @@ def main() -> None:
         return interleave.serve(make(arrays, args.worker))
     for batch in args.batches:
         print(f"batch {batch}, {args.size} px")
-        with tempfile.TemporaryDirectory() as folder:
-            file = str(pathlib.Path(folder) / "arrays.npz")
-            _write_arrays(batch, args.size, file)
-            command = [sys.executable, __file__, "--arrays", file, "--worker"]
-            interleave.compare(
-                {name: [*command, name] for name in args.variants},
-                args.rounds,
-                baseline=interleave.is_torch,
-                kind=interleave.precision_of,
-            )
+        write = functools.partial(_write_arrays, batch, args.size)
+        against_torch.compare(__file__, write, variants=args.variants, rounds=args.rounds)
     return None
 
 
@@ -60,8 +50,7 @@ def _write_arrays(batch: int, size: int, file: str) -> None:
     from jaxstyle import features
 
     perception = features.initialize(jax.random.key(0), features.network(CASE["network"]))
-    flat, _ = jax.tree.flatten_with_path({"perception": perception})
-    arrays = {jax.tree_util.keystr(k, simple=True, separator="/"): np.asarray(v) for k, v in flat}
+    arrays = against_torch.named({"perception": perception})
     rng = np.random.default_rng(0)
     shapes = {"photo": (batch,), "painted": (batch,), "style": ()}
     pictures = {n: rng.random((*lead, size, size, 3), np.float32) for n, lead in shapes.items()}
@@ -85,10 +74,10 @@ def _jaxstyle(arrays: dict, variant: str):
         features.network(CASE["network"]),
         "bfloat16" if interleave.precision_of(variant) == "bf16" else "float32",
     )
-    perception = jax.tree.map(jnp.asarray, _nested(arrays, "perception"))
+    perception = jax.tree.map(jnp.asarray, against_torch.nested(arrays, "perception"))
     style = feedforward.style_targets(problem, perception, jnp.asarray(arrays["style"]))
     content = feedforward.content_targets(problem, perception, jnp.asarray(arrays["photo"]))
-    weights = _weights(CASE)
+    weights = weights_of(CASE)
 
     @jax.jit
     def run(image: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -112,7 +101,9 @@ def _torch(arrays: dict, variant: str):
     if "malloc" in variant:
         torch_models.keep_freed_memory()
     network = features.network(CASE["network"])
-    perception = torch_models.Perception(_nested(arrays, "perception"), network, LAYERS)
+    perception = torch_models.Perception(
+        against_torch.nested(arrays, "perception"), network, LAYERS
+    )
     photo, painted, style = (
         torch.from_numpy(pixels.reshape(-1, *pixels.shape[-3:]))
         .permute(0, 3, 1, 2)
@@ -120,7 +111,7 @@ def _torch(arrays: dict, variant: str):
         for pixels in (arrays["photo"], arrays["painted"], arrays["style"])
     )
     painted.requires_grad_(True)
-    weights = _weights(CASE)
+    weights = weights_of(CASE)
     with torch.no_grad():
         wanted, grams = perception(photo), perception(style)
         grams = {name: torch_models.statistics(grams[name], False)[0] for name in CASE["style"]}

@@ -207,7 +207,7 @@ def _report_growth(memory: list[tuple[int, int]], workdir: pathlib.Path) -> None
     tenth = max(1, len(times) // 10)
     last = records[-1]["step"]
     ends = {
-        "first": ([m for s, m in memory if 0 < s <= last * 0.2], times[:tenth]),
+        "first": ([m for s, m in memory if 0 < s <= last * 0.1], times[:tenth]),
         "last": ([m for s, m in memory if last * 0.9 <= s < last], times[-tenth:]),
     }
     print("undisturbed run, first and last tenth of its steps:")

@@ -9,38 +9,25 @@ against PyTorch's autocast, each compared with its own kind.
 """
 
 import argparse
+import functools
 import pathlib
 import sys
-import tempfile
 
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+import against_torch  # noqa: E402
 import interleave  # noqa: E402
-from train_step import _nested  # noqa: E402
 
-VARIANTS = (
-    "jaxstyle",
-    "torch",
-    "torch contiguous",
-    "torch+malloc",
-    "torch compile",
-    "jaxstyle bf16",
-    "torch bf16",
-    "torch bf16+malloc",
-    "torch bf16 compile",
-)
+VARIANTS = (*against_torch.VARIANTS[:2], "torch contiguous", *against_torch.VARIANTS[2:])
 
 
 def main() -> None:
     """Compare at each size, or be one of the workers."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="*", default=(256, 512, 1024))
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--variants", nargs="*", default=VARIANTS)
-    parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--arrays", default="", help=argparse.SUPPRESS)
+    against_torch.add_options(parser, VARIANTS)
     args = parser.parse_args()
     if args.worker:
         arrays = dict(np.load(args.arrays))
@@ -48,16 +35,8 @@ def main() -> None:
         return interleave.serve(make(arrays, args.worker))
     for size in args.sizes:
         print(f"{size} px")
-        with tempfile.TemporaryDirectory() as folder:
-            file = str(pathlib.Path(folder) / "arrays.npz")
-            _write_arrays(size, file)
-            command = [sys.executable, __file__, "--arrays", file, "--worker"]
-            interleave.compare(
-                {name: [*command, name] for name in args.variants},
-                args.rounds,
-                baseline=interleave.is_torch,
-                kind=interleave.precision_of,
-            )
+        write = functools.partial(_write_arrays, size)
+        against_torch.compare(__file__, write, variants=args.variants, rounds=args.rounds)
     return None
 
 
@@ -67,15 +46,12 @@ def _write_arrays(size: int, file: str) -> None:
     from jaxstyle import networks
 
     params = networks.init(jax.random.key(0), networks.TransformerConfig())["params"]
-    flat, _ = jax.tree.flatten_with_path({"net": params})
-    arrays = {jax.tree_util.keystr(k, simple=True, separator="/"): np.asarray(v) for k, v in flat}
+    arrays = against_torch.named({"net": params})
     photo = np.random.default_rng(0).random((size, size, 3), np.float32)
     np.savez(file, photo=photo, **arrays)
 
 
 def _jaxstyle(arrays: dict, variant: str):
-    import functools
-
     from jaxstyle import runtime
 
     runtime.setup(compilation_cache=False)
@@ -86,7 +62,7 @@ def _jaxstyle(arrays: dict, variant: str):
     from jaxstyle.methods import StyleModel, stylize
 
     config = networks.TransformerConfig()
-    params = jax.tree.map(jnp.asarray, _nested(arrays, "net"))
+    params = jax.tree.map(jnp.asarray, against_torch.nested(arrays, "net"))
     model = StyleModel({"params": params}, config)
     precision = "bfloat16" if interleave.precision_of(variant) == "bf16" else "float32"
     paint = jax.jit(functools.partial(stylize, precision=precision))
@@ -100,7 +76,7 @@ def _torch(arrays: dict, variant: str):
 
     if "malloc" in variant:
         torch_models.keep_freed_memory()
-    net = torch_models.Transformer(_nested(arrays, "net")).eval()
+    net = torch_models.Transformer(against_torch.nested(arrays, "net")).eval()
     photo = torch.from_numpy(arrays["photo"]).permute(2, 0, 1)[None]
     if "contiguous" in variant:
         net, photo = net.to(memory_format=torch.contiguous_format), photo.contiguous()

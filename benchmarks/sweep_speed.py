@@ -36,9 +36,9 @@ import numpy as np
 
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[i]) for i in (0, 1)]
 
+import against_torch  # noqa: E402
 import gatys_speed  # noqa: E402
 import interleave  # noqa: E402
-from train_step import _nested  # noqa: E402
 
 LANES = (1, 2, 4, 8, 16)
 VMAP, MAP, LOOP = "vmap", "map", "loop"
@@ -121,7 +121,7 @@ def _measure(
     network, size, optimizer = cell
     with tempfile.TemporaryDirectory() as folder:
         file = str(pathlib.Path(folder) / "arrays.npz")
-        gatys_speed._write_arrays(network, size, file)
+        gatys_speed.write_arrays(network, size, file)
         command = [sys.executable, __file__, "--network", network, "--size", str(size)]
         command += ["--optimizer", optimizer, "--steps", str(steps), "--arrays", file]
         command += ["--device", "cpu" if backend == "cpu" else "cuda", "--worker"]
@@ -165,7 +165,7 @@ def _jaxstyle(args: argparse.Namespace) -> None:
     def build() -> tuple[lanes.Work, optimize.State]:
         scene = scenes.Scene(arrays["photo"], (arrays["style"],))
         cells = [_lanes.Cell(config(lane), scene) for lane in range(count)]
-        params = jax.tree.map(jnp.asarray, _nested(arrays, "perception"))
+        params = jax.tree.map(jnp.asarray, against_torch.nested(arrays, "perception"))
         loaded = params, features.network(args.network[0])
         wide = _lanes.together([cell.config for cell in cells])
         group = _lanes.Group(wide, cells[0], loaded, CELL_STEPS)

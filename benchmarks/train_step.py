@@ -11,14 +11,15 @@ against PyTorch's autocast, each compared with its own kind.
 """
 
 import argparse
+import functools
 import pathlib
 import sys
-import tempfile
 
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+import against_torch  # noqa: E402
 import interleave  # noqa: E402
 
 CASES = {
@@ -41,46 +42,30 @@ CASES = {
         "statistic": "gram",
     },
 }
-VARIANTS = (
-    "jaxstyle",
-    "torch",
-    "torch+malloc",
-    "torch compile",
-    "jaxstyle bf16",
-    "torch bf16",
-    "torch bf16+malloc",
-    "torch bf16 compile",
-)
 
 
 def main() -> None:
     """Compare, or be one of the workers."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--case", choices=CASES, default="default")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--variants", nargs="*", default=VARIANTS)
-    parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--arrays", default="", help=argparse.SUPPRESS)
+    against_torch.add_options(parser)
     args = parser.parse_args()
     case = CASES[args.case]
     if args.worker:
         arrays = dict(np.load(args.arrays))
         make = _torch if interleave.is_torch(args.worker) else _jaxstyle
         return interleave.serve(make(case, arrays, args))
-    with tempfile.TemporaryDirectory() as folder:
-        file = str(pathlib.Path(folder) / "arrays.npz")
-        _write_arrays(case, file)
-        command = [sys.executable, __file__, "--case", args.case, "--arrays", file, "--worker"]
-        interleave.compare(
-            {name: [*command, name] for name in args.variants},
-            args.rounds,
-            baseline=interleave.is_torch,
-            kind=interleave.precision_of,
-        )
+    against_torch.compare(
+        __file__,
+        functools.partial(write_arrays, case),
+        *("--case", args.case),
+        variants=args.variants,
+        rounds=args.rounds,
+    )
     return None
 
 
-def _write_arrays(case: dict, file: str) -> None:
+def write_arrays(case: dict, file: str) -> None:
     """Random parameters and pictures that all workers use."""
     import jax
 
@@ -90,8 +75,7 @@ def _write_arrays(case: dict, file: str) -> None:
     network = networks.init(key, networks.TransformerConfig(widths=case["widths"]))
     perception = features.initialize(key, features.network(case["network"]))
     leaves = {"net": network["params"], "perception": perception}
-    flat, _ = jax.tree.flatten_with_path(leaves)
-    arrays = {jax.tree_util.keystr(k, simple=True, separator="/"): np.asarray(v) for k, v in flat}
+    arrays = against_torch.named(leaves)
     shape = (case["batch"], case["size"], case["size"], 3)
     rng = np.random.default_rng(0)
     np.savez(
@@ -102,20 +86,8 @@ def _write_arrays(case: dict, file: str) -> None:
     )
 
 
-def _nested(arrays: dict[str, np.ndarray], root: str) -> dict:
-    tree: dict = {}
-    for name, array in arrays.items():
-        if not name.startswith(f"{root}/"):
-            continue
-        _, *middle, leaf = name.split("/")
-        part = tree
-        for key in middle:
-            part = part.setdefault(key, {})
-        part[leaf] = array
-    return tree
-
-
-def _weights(case: dict) -> dict[str, float]:
+def weights_of(case: dict) -> dict[str, float]:
+    """Return a weight of 1 for each term."""
     weights = {f"content/{layer}": 1.0 for layer in case["content"]}
     return {"tv": 1.0, **weights, **{f"style/{layer}": 1.0 for layer in case["style"]}}
 
@@ -138,11 +110,11 @@ def _jaxstyle(case: dict, arrays: dict, args: argparse.Namespace):
         features.network(case["network"]),
         "bfloat16" if interleave.precision_of(args.worker) == "bf16" else "float32",
     )
-    perception = jax.tree.map(jnp.asarray, _nested(arrays, "perception"))
-    weights, optimizer = _weights(case), optimizers.adam(1e-3)
+    perception = jax.tree.map(jnp.asarray, against_torch.nested(arrays, "perception"))
+    weights, optimizer = weights_of(case), optimizers.adam(1e-3)
     targets = feedforward.style_targets(problem, perception, jnp.asarray(arrays["style"]))
     step = jax.jit(feedforward.make_step(problem, config, optimizer), donate_argnums=0)
-    params = jax.tree.map(jnp.asarray, _nested(arrays, "net"))
+    params = jax.tree.map(jnp.asarray, against_torch.nested(arrays, "net"))
     state = training.create(params, optimizer, metrics=("loss", *weights))
     total = 0.0
 
@@ -165,9 +137,11 @@ def _torch(case: dict, arrays: dict, args: argparse.Namespace):
         torch_models.keep_freed_memory()
     torch.manual_seed(0)
     network = features.network(case["network"])
-    net = torch_models.Transformer(_nested(arrays, "net"))
+    net = torch_models.Transformer(against_torch.nested(arrays, "net"))
     layers = tuple(dict.fromkeys(case["content"] + case["style"]))
-    perception = torch_models.Perception(_nested(arrays, "perception"), network, layers)
+    perception = torch_models.Perception(
+        against_torch.nested(arrays, "perception"), network, layers
+    )
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
 
     def images(pixels: np.ndarray) -> torch.Tensor:
@@ -178,7 +152,7 @@ def _torch(case: dict, arrays: dict, args: argparse.Namespace):
         maps = perception(images(arrays["style"][None]))
         moments = case["statistic"] == "moments"
         style = {layer: torch_models.statistics(maps[layer], moments) for layer in case["style"]}
-    weights = _weights(case)
+    weights = weights_of(case)
     compute = torch_models.loss
     if "compile" in args.worker:
         compute = torch.compile(compute)

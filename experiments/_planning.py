@@ -160,8 +160,9 @@ def _chosen(
     wide = _lanes.together([own.config for own in pieces])
     group = _launches.group_of(wide, sample, scale.steps)
     while True:
-        needed, free = runtime.needed_memory(group.program(form, count)), _free(backend)
-        if needed <= _SHARE_OF_MEMORY * free or count == 1 or request.lanes:
+        needed = runtime.needed_memory(group.program(form, count))
+        free = runtime.free_device_memory()
+        if free is None or needed <= _SHARE_OF_MEMORY * free or count == 1 or request.lanes:
             break
         fits = max(1, int(count * _SHARE_OF_MEMORY * free / needed))
         count, why = plan.lane_count(len(pieces), min(fits, count - 1)), "what the memory holds"
@@ -178,13 +179,6 @@ def _most_workers(request: Request) -> int:
     if request.ray_gpus or request.ray_address:
         return 8
     return max(1, int((os.cpu_count() or 1) / max(request.ray_cpus, 0.01)))
-
-
-def _free(backend: str) -> float:
-    if backend == "cpu":
-        return runtime.free_memory()
-    stats = jax.devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit", math.inf) - stats.get("bytes_in_use", 0)
 
 
 def described(number: int, group: Group) -> str:

@@ -19,6 +19,7 @@ from jaxstyle.types import Array, InputError
 from jaxstyle.weights import load_joined
 
 _LONGEST_CHUNK = 20  # steps in one program, that is between looks at what came out
+_ONE_DEVICE = Rows()
 _INDIVISIBLE = ("patches", "sliced")  # they look at all positions at once
 
 Perception = tuple[Any, features.Network | features.Joined]
@@ -221,7 +222,7 @@ def preparation(
     config: ml_collections.ConfigDict,
     scene: scenes.Scene,
     network: features.Network | features.Joined,
-    rows: Rows = Rows(),  # noqa: B008
+    rows: Rows = _ONE_DEVICE,
 ) -> Callable[..., losses.Targets]:
     """Return the jitted `(params, pictures, guides, seed) -> targets` of scenes like this one."""
 
@@ -243,7 +244,7 @@ def targets_of(
     scene: scenes.Scene,
     loaded: Perception,
     prepare: Callable[..., losses.Targets],
-    rows: Rows = Rows(),  # noqa: B008
+    rows: Rows = _ONE_DEVICE,
 ) -> Callable[[int], losses.Targets]:
     """Return a function from a step to the targets there: directions are drawn for every chunk."""
     params, network = loaded

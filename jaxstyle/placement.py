@@ -103,9 +103,7 @@ class Placement:
             return number
         assert self.mesh is not None
         own = np.full(len(self.mesh.local_devices), number, np.int32)
-        divided = NamedSharding(self.mesh, PartitionSpec(AXIS))
-        numbers = jax.make_array_from_process_local_data(divided, own)
-        return _largest(self.mesh)(numbers)
+        return _largest(self.whole)(self.batch(own))
 
 
 def _here(leaf: Any) -> Any:
@@ -118,8 +116,8 @@ def _here(leaf: Any) -> Any:
 
 
 @functools.cache
-def _largest(mesh: Mesh) -> Callable[[Array], Array]:
-    return jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
+def _largest(whole: NamedSharding | None) -> Callable[[Array], Array]:
+    return jax.jit(jnp.max, out_shardings=whole)
 
 
 def place(batch: int) -> Placement:

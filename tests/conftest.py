@@ -9,8 +9,10 @@ import signal
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import numpy as np
 import pytest
 from absl import flags
+from PIL import Image
 
 from jaxstyle import runtime
 
@@ -38,4 +40,15 @@ def shared_data() -> pathlib.Path:
     )
     if not (folder / "MANIFEST.json").exists():
         pytest.skip(f"real weights and photographs are not at {folder} (set JAXSTYLE_TEST_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory):
+    """A folder of eleven small photographs: squares of random colors."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(1)
+    for index in range(11):
+        pixels = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
     return folder

@@ -14,7 +14,6 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from jaxstyle.distributed import Group, Membership, membership
 from jaxstyle.types import InputError
@@ -80,17 +79,7 @@ def test_one_process_agrees_with_itself():
         group.from_first(lambda: (_ for _ in ()).throw(InputError("no")))
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(1)
-    for index in range(11):
-        pixels = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
-        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
-    return folder
-
-
-def _start(workdir, photos, steps, *, sleep=0.0, processes=2, devices=2, settings=("s", "s")):
+def _start(workdir, squares, steps, *, sleep=0.0, processes=2, devices=2, settings=("s", "s")):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -101,7 +90,7 @@ def _start(workdir, photos, steps, *, sleep=0.0, processes=2, devices=2, setting
         told = [address, str(processes), str(index)] if processes > 1 else []
         started.append(
             subprocess.Popen(
-                [sys.executable, PROGRAM, workdir, photos, str(steps), str(sleep), settings[index]]
+                [sys.executable, PROGRAM, workdir, squares, str(steps), str(sleep), settings[index]]
                 + told,
                 env=environment,
                 stdout=subprocess.PIPE,
@@ -138,19 +127,19 @@ def _wait_for(file, started):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, photos):
+def uninterrupted(tmp_path_factory, squares):
     """A run of two processes with two devices each: its folder and its parameters."""
     workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
-    statuses, outputs = _finish(_start(workdir, photos, 30, sleep=0.001))
+    statuses, outputs = _finish(_start(workdir, squares, 30, sleep=0.001))
     assert statuses == [0, 0], outputs
     step, devices, params = _results(outputs)
     assert (step, devices) == (30, 4)
     return workdir, params
 
 
-def test_two_processes_learn_what_one_learns(tmp_path, photos, uninterrupted):
+def test_two_processes_learn_what_one_learns(tmp_path, squares, uninterrupted):
     workdir, params = uninterrupted
-    statuses, outputs = _finish(_start(tmp_path / "one", photos, 30, processes=1, devices=1))
+    statuses, outputs = _finish(_start(tmp_path / "one", squares, 30, processes=1, devices=1))
     assert statuses == [0], outputs
     step, devices, alone = _results(outputs)
     assert (step, devices) == (30, 1)
@@ -165,10 +154,10 @@ def test_two_processes_learn_what_one_learns(tmp_path, photos, uninterrupted):
     assert len(lines[0]) == len(lines[1]) == 10
 
 
-def test_killed_in_the_middle_the_run_resumes_to_the_same_bits(tmp_path, photos, uninterrupted):
+def test_killed_in_the_middle_the_run_resumes_to_the_same_bits(tmp_path, squares, uninterrupted):
     """One of the two is gone without a word; the other ends, too, and both start again."""
     workdir = tmp_path / "run"
-    started = _start(workdir, photos, 30, sleep=0.1)
+    started = _start(workdir, squares, 30, sleep=0.1)
     _wait_for(workdir / "fetching", started)
     started[1].kill()
     statuses, outputs = _finish(started)
@@ -179,7 +168,7 @@ def test_killed_in_the_middle_the_run_resumes_to_the_same_bits(tmp_path, photos,
         assert any("another process of the run has ended" in line for line in outputs[0])
     kept = sorted(path.name for path in (workdir / "checkpoints").glob("[0-9]*[0-9]"))
     assert kept and int(kept[-1]) < 30
-    statuses, outputs = _finish(_start(workdir, photos, 30, sleep=0.001))
+    statuses, outputs = _finish(_start(workdir, squares, 30, sleep=0.001))
     assert statuses == [0, 0], outputs
     assert f"continuing from step {int(kept[-1])} of 30" in outputs[0]
     _, _, params = _results(outputs)
@@ -188,10 +177,10 @@ def test_killed_in_the_middle_the_run_resumes_to_the_same_bits(tmp_path, photos,
     assert metrics[0] == metrics[1]
 
 
-def test_told_to_stop_one_process_stops_all_at_the_same_step(tmp_path, photos, uninterrupted):
+def test_told_to_stop_one_process_stops_all_at_the_same_step(tmp_path, squares, uninterrupted):
     """And what they saved goes on with one process, on one device."""
     workdir = tmp_path / "run"
-    started = _start(workdir, photos, 30, sleep=0.1)
+    started = _start(workdir, squares, 30, sleep=0.1)
     _wait_for(workdir / "fetching", started)
     started[1].send_signal(signal.SIGTERM)
     statuses, outputs = _finish(started)
@@ -199,7 +188,7 @@ def test_told_to_stop_one_process_stops_all_at_the_same_step(tmp_path, photos, u
     stopped, _, _ = _results(outputs)
     assert 4 < stopped < 30
     assert f"stopped at step {stopped}; the same command continues" in outputs[0]
-    statuses, outputs = _finish(_start(workdir, photos, 30, sleep=0.1, processes=1, devices=1))
+    statuses, outputs = _finish(_start(workdir, squares, 30, sleep=0.1, processes=1, devices=1))
     assert statuses == [0], outputs
     assert f"continuing from step {stopped} of 30" in outputs[0]
     _, devices, params = _results(outputs)
@@ -207,23 +196,23 @@ def test_told_to_stop_one_process_stops_all_at_the_same_step(tmp_path, photos, u
     np.testing.assert_allclose(params, uninterrupted[1], rtol=2e-5, atol=1e-6)
 
 
-def test_processes_of_different_commands_are_refused(tmp_path, photos):
-    statuses, outputs = _finish(_start(tmp_path / "run", photos, 30, settings=("a", "b")))
+def test_processes_of_different_commands_are_refused(tmp_path, squares):
+    statuses, outputs = _finish(_start(tmp_path / "run", squares, 30, settings=("a", "b")))
     assert statuses == [2, 2], outputs
     for output in outputs:
         assert any("process 1 of the run was started with other settings" in x for x in output)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_in_use_is_refused_to_all_processes(tmp_path, photos):
+def test_a_folder_in_use_is_refused_to_all_processes(tmp_path, squares):
     workdir = tmp_path / "run"
-    first = _start(workdir, photos, 200, sleep=0.1)
+    first = _start(workdir, squares, 200, sleep=0.1)
     with contextlib.ExitStack() as stack:
         for process in first:
             stack.callback(process.communicate)
             stack.callback(process.kill)
         _wait_for(workdir / "fetching", first)
-        second = _start(workdir, photos, 200, sleep=0.1)
+        second = _start(workdir, squares, 200, sleep=0.1)
         statuses, outputs = _finish(second)
         assert statuses == [2, 2], outputs
         for output in outputs:

@@ -11,7 +11,6 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import Mesh
-from PIL import Image
 
 from jaxstyle import features, losses, networks, training
 from jaxstyle.checkpoints import Checkpointer
@@ -35,16 +34,6 @@ def _on(devices):
     if devices == 1:
         return Placement()
     return Placement(Group(), Mesh(np.array(jax.devices()[:devices]), (AXIS,)))
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(1)
-    for index in range(11):
-        pixels = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
-        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
-    return folder
 
 
 @pytest.mark.parametrize("batch, devices", [(8, 8), (16, 8), (4, 4), (6, 6), (7, 7), (11, 1)])
@@ -82,12 +71,12 @@ def test_on_one_device_nothing_is_placed():
 
 
 @pytest.fixture(scope="module")
-def curves(tmp_path_factory, photos):
+def curves(tmp_path_factory, squares):
     """Runs of 12 steps on 1, 2, 4 and 8 devices: their folders and outcomes."""
     runs = {}
     for devices in (1, 2, 4, 8):
         folder = tmp_path_factory.mktemp(f"on{devices}")
-        runs[devices] = folder, shared.train(folder, photos, 12, _on(devices))
+        runs[devices] = folder, shared.train(folder, squares, 12, _on(devices))
     return runs
 
 
@@ -113,13 +102,13 @@ def test_any_number_of_devices_learns_the_same(curves):
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-def test_saved_on_eight_devices_a_run_goes_on_with_fewer(tmp_path, photos, curves, devices):
-    shared.train(tmp_path, photos, 6, _on(8))
+def test_saved_on_eight_devices_a_run_goes_on_with_fewer(tmp_path, squares, curves, devices):
+    shared.train(tmp_path, squares, 6, _on(8))
     saved = Checkpointer(tmp_path).restore_latest(shared.new_state())
     assert saved.step == 6 and all(
         len(leaf.devices()) == 1 for leaf in jax.tree.leaves(saved.state)
     )
-    outcome = shared.train(tmp_path, photos, 12, _on(devices))
+    outcome = shared.train(tmp_path, squares, 12, _on(devices))
     assert outcome.resumed_from == 6
     wanted = jax.tree.leaves(curves[1][1].state)
     for its, mine in zip(jax.tree.leaves(outcome.state), wanted, strict=True):

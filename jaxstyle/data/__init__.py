@@ -2,7 +2,7 @@
 
 from jaxstyle.data.photos import Photos, UnreadablePhoto, open_photos
 from jaxstyle.data.pipeline import PhotoBatches, PhotoBatchIterator, default_threads, make_batches
-from jaxstyle.data.placement import PlacedBatches, prefetch_to_device
+from jaxstyle.data.prefetch import PlacedBatches, prefetch_to_device
 from jaxstyle.data.preparing import Prepared, prepare_photos
 from jaxstyle.data.skipped import SkippedPhotos
 

@@ -27,6 +27,7 @@ from typing import Any
 from PIL import Image
 
 from jaxstyle.data import decode, files, packs, photos, pipeline, shards
+from jaxstyle.reporting.whole_files import replace_file
 from jaxstyle.types import InputError
 from jaxstyle.workdir import claimed
 
@@ -198,7 +199,7 @@ class _Job:
                 {"file": shard.name, "photos": len(part.entries), "bytes": shard.stat().st_size}
                 for shard, part in zip(there, parts, strict=True)
             ]
-            shards.write_file(self._folder / packs.MANIFEST, packs.manifest(index, told))
+            replace_file(self._folder / packs.MANIFEST, packs.manifest(index, told))
             _target(target)  # for somebody may have put files there meanwhile
             if target.exists():
                 shutil.rmtree(self._work / "old", ignore_errors=True)
@@ -217,7 +218,7 @@ class _Job:
         if not same:
             file.unlink(missing_ok=True)
             shutil.rmtree(self._folder, ignore_errors=True)
-            shards.write_file(file, json.dumps(plan).encode())
+            replace_file(file, json.dumps(plan).encode())
         self._folder.mkdir(exist_ok=True)
 
     def _is_whole(self, shard: pathlib.Path) -> bool:

@@ -92,14 +92,6 @@ def _as_os_error() -> Iterator[None]:
         raise OSError(told.partition(";")[0]) from error
 
 
-def write_file(file: pathlib.Path, content: bytes) -> None:
-    """Put a small file in place whole."""
-    draft = file.with_name(file.name + ".tmp")
-    draft.write_bytes(content)
-    sync(draft)
-    os.replace(draft, file)
-
-
 def sync(path: pathlib.Path) -> None:
     """Wait until a file or folder is on the disk; some file systems do not sync folders."""
     try:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxstyle import networks
+from jaxstyle.reporting.whole_files import json_bytes
 from jaxstyle.types import InputError
 
 FORMAT, VERSION = "jaxstyle-model", 1
@@ -42,9 +43,7 @@ def dump(
         "architecture": {"network": _NETWORK, **dataclasses.asdict(config)},
         "weights": dict(weights),
     }
-    text = json.dumps(full, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True)
-    # Of a name that is no UTF-8, JSON's escapes.
-    return (text + "\n").encode("utf-8", "backslashreplace")
+    return json_bytes(full, indent=2, sort_keys=True, allow_nan=False)
 
 
 def parse(data: bytes, where: str) -> Card:

@@ -1,6 +1,5 @@
 """How things are computed, for all rooms: the precision, and the formulation of each backend."""
 
-from jaxstyle.policy.formulation import CHOICES as FORMULATIONS  # noqa: F401
 from jaxstyle.policy.formulation import cpu_formulation as cpu_formulation
 from jaxstyle.policy.formulation import formulation as formulation
 from jaxstyle.policy.precision import PRECISIONS as PRECISIONS

@@ -32,7 +32,9 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
     os.replace(draft, file)
 
 
-def json_bytes(record: Any, *, indent: int = 1, sort_keys: bool = False) -> bytes:
+def json_bytes(
+    record: Any, *, indent: int = 1, sort_keys: bool = False, allow_nan: bool = True
+) -> bytes:
     r"""Return a record as the content of a JSON file, UTF-8 and readable.
 
     A file's name may hold bytes that are no UTF-8, which Python keeps as lone surrogates; they are
@@ -42,11 +44,16 @@ def json_bytes(record: Any, *, indent: int = 1, sort_keys: bool = False) -> byte
       record: values that JSON can hold.
       indent: spaces a level.
       sort_keys: as `json.dumps` has it.
+      allow_nan: likewise.
+
+    Raises:
+      ValueError: NaN or infinity, where they are not allowed.
 
     Example:
       >>> json_bytes({"style": "\u00fc\udcff.jpg"}).decode().splitlines()[1]
       ' "style": "ü\\udcff.jpg"'
     """
-    text = json.dumps(record, indent=indent, ensure_ascii=False, sort_keys=sort_keys)
+    how: dict[str, Any] = {"indent": indent, "sort_keys": sort_keys, "allow_nan": allow_nan}
+    text = json.dumps(record, ensure_ascii=False, **how)
     # Outside of ASCII a surrogate can only be inside a string, where `\udcff` is its escape.
     return (text + "\n").encode("utf-8", "backslashreplace")
