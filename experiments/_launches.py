@@ -19,10 +19,10 @@ from experiments import _lanes, _scene, _work
 from jaxstyle import features, optimize, painter, trainer, workdir
 from jaxstyle.io import images
 from jaxstyle.reporting.metrics_file import read_metrics
-from jaxstyle.reporting.whole_files import json_bytes
 from jaxstyle.sweeps import lanes, results
 from jaxstyle.sweeps.plan import CELLS, Launch, cell_name
 from jaxstyle.sweeps.store import Store, open_store
+from jaxstyle.whole_files import json_bytes
 
 WORK = "experiments._launches:work"
 PAINTED = "paint_picture"  # the experiment whose cells can be lanes

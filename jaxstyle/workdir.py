@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from jaxstyle.reporting.whole_files import json_bytes
 from jaxstyle.types import InputError
+from jaxstyle.whole_files import json_bytes
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = ".lock"

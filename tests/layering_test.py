@@ -24,7 +24,7 @@ FLOORS = {
     4: {"methods"},
     5: {
         "weights", "io", "data", "checkpoints", "workdir", "runtime", "distributed", "placement",
-        "array_files",
+        "array_files", "whole_files",
         "trainer",
         "painter", "signals",
         "sweeps", "reporting", "export", "serving", "cli", "commands", "assets", "__main__",

@@ -27,8 +27,8 @@ from typing import Any
 from PIL import Image
 
 from jaxstyle.data import decode, files, packs, photos, pipeline, shards
-from jaxstyle.reporting.whole_files import replace_file
 from jaxstyle.types import InputError
+from jaxstyle.whole_files import replace_file
 from jaxstyle.workdir import claimed
 
 SIZE = 384  # crops of 256 pixels at scales up to 1.5

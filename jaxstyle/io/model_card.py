@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from jaxstyle import networks
-from jaxstyle.reporting.whole_files import json_bytes
 from jaxstyle.types import InputError
+from jaxstyle.whole_files import json_bytes
 
 FORMAT, VERSION = "jaxstyle-model", 1
 _NETWORK = "transformer"  # the kind of network in `architecture`; the only one in version 1

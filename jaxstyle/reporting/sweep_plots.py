@@ -21,8 +21,8 @@ from jaxstyle.reporting.sweep_axes import (
     short_names,
 )
 from jaxstyle.reporting.sweep_cells import Cell
-from jaxstyle.reporting.whole_files import replace_file
 from jaxstyle.types import InputError
+from jaxstyle.whole_files import replace_file
 
 # Of the loss, the content, style and tv, as in the plot of a single run; then of further groups.
 _COLORS = {"loss": "#222222", "content": "#2171b5", "style": "#d9480f", "tv": "#238b45"}

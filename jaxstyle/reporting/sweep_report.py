@@ -37,8 +37,8 @@ from jaxstyle.reporting.sweep_cells import FAILED, Cell
 from jaxstyle.reporting.sweep_plots import group_sums
 from jaxstyle.reporting.sweep_table import relative_picture, term_names
 from jaxstyle.reporting.thumbs import check_pixels, file_thumb, pixels_thumb
-from jaxstyle.reporting.whole_files import replace_file
 from jaxstyle.types import InputError
+from jaxstyle.whole_files import replace_file
 
 _SCRIPTS = ("state.js", "table.js", "viewer.js")
 _FIXED = {"index", "status", "steps", "seconds", "name"}

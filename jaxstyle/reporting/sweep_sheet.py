@@ -14,8 +14,8 @@ from jaxstyle.reporting.sweep_cells import DONE, FAILED, NOT_FINITE, Cell
 from jaxstyle.reporting.sweep_layout import Layout, plan_layout
 from jaxstyle.reporting.sweep_panels import Panel, arrange
 from jaxstyle.reporting.thumbs import check_pixels, file_size, file_thumb, pixels_thumb, thumb_size
-from jaxstyle.reporting.whole_files import replace_file
 from jaxstyle.types import InputError
+from jaxstyle.whole_files import replace_file
 
 _TILE = (224, 224, 224)
 _WARNING = (214, 96, 10)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from jaxstyle.reporting.sweep_axes import value_text
 from jaxstyle.reporting.sweep_cells import Cell
-from jaxstyle.reporting.whole_files import replace_file
+from jaxstyle.whole_files import replace_file
 
 _BEFORE = ("index", "name", "status")
 _AFTER = ("picture", "message")

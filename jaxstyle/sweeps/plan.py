@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxstyle.reporting.whole_files import json_bytes, replace_file
 from jaxstyle.sweeps.grammar import Values, told
 from jaxstyle.sweeps.results import frozen
 from jaxstyle.types import InputError
+from jaxstyle.whole_files import json_bytes, replace_file
 
 PLAN_FILE = "plan.json"
 CELLS, LAUNCHES = "cells", "launches"

@@ -12,8 +12,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, final
 
-from jaxstyle.reporting.whole_files import json_bytes, replace_file
 from jaxstyle.types import InputError
+from jaxstyle.whole_files import json_bytes, replace_file
 
 RESULT_FILE = "result.json"
 DONE, NOT_FINITE, FAILED = "done", "not_finite", "failed"
