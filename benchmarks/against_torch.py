@@ -64,6 +64,11 @@ def compare(
         )
 
 
+def dtype_of(variant: str) -> str:
+    """Return what a variant computes in, by its name."""
+    return "bfloat16" if interleave.precision_of(variant) == "bf16" else "float32"
+
+
 def named(tree: Any) -> dict[str, np.ndarray]:
     """Return the arrays of a pytree by their paths, such as 'net/output/conv/kernel'."""
     import jax

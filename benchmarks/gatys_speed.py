@@ -166,11 +166,11 @@ def _jaxstyle(args: argparse.Namespace) -> Callable[[], float]:
     from jaxstyle import features, losses, optimize
     from jaxstyle.methods import per_image
 
-    arrays = dict(np.load(args.arrays))
+    arrays, dtype = dict(np.load(args.arrays)), against_torch.dtype_of(args.worker)
     problem = per_image.Problem(
         losses.combine(losses.content(CONTENT), losses.style(STYLE), losses.total_variation()),
         features.network(args.network[0]),
-        dtype="bfloat16" if interleave.precision_of(args.worker) == "bf16" else "float32",
+        dtype=dtype,
     )
     params = jax.tree.map(jnp.asarray, against_torch.nested(arrays, "perception"))
     prepare = jax.jit(functools.partial(per_image.prepare, problem))
@@ -185,7 +185,8 @@ def _jaxstyle(args: argparse.Namespace) -> Callable[[], float]:
     def program(steps: int) -> Callable[..., Any]:
         loss = functools.partial(per_image.loss, problem=problem)
         advance = functools.partial(optimize.advance, loss=loss, solver=solver, steps=steps)
-        return jax.jit(advance, donate_argnums=0).lower(state, context).compile()
+        lowered = jax.jit(advance, donate_argnums=0).lower(state, context)
+        return lowered.compile(runtime.compiler_options(dtype))
 
     run = program(args.steps)
     runtime.free_memory()  # gives back what compiling took

@@ -150,7 +150,7 @@ def _rivals(
 ) -> list[str]:
     """Return what a variant is compared with."""
     alike = [other for other in variants if baseline(other) and kind(other) == kind(name)]
-    return alike or [other for other in variants if baseline(other)]
+    return alike or [other for other in variants if baseline(other)] or [variants[0]]
 
 
 def precision_of(name: str) -> str:

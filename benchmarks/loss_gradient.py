@@ -67,19 +67,20 @@ def _jaxstyle(arrays: dict, variant: str):
     from jaxstyle import features, losses
     from jaxstyle.training import feedforward
 
+    dtype = against_torch.dtype_of(variant)
     problem = feedforward.Problem(
         losses.content(CASE["content"]),
         losses.style(CASE["style"]),
         losses.total_variation(),
         features.network(CASE["network"]),
-        "bfloat16" if interleave.precision_of(variant) == "bf16" else "float32",
+        dtype,
     )
     perception = jax.tree.map(jnp.asarray, against_torch.nested(arrays, "perception"))
     style = feedforward.style_targets(problem, perception, jnp.asarray(arrays["style"]))
     content = feedforward.content_targets(problem, perception, jnp.asarray(arrays["photo"]))
     weights = weights_of(CASE)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=runtime.compiler_options(dtype))
     def run(image: jax.Array) -> tuple[jax.Array, jax.Array]:
         def loss(image: jax.Array) -> jax.Array:
             maps = problem.see(perception, image, problem.layers)

@@ -12,6 +12,7 @@ Below 1 jaxstyle is faster. At the end of each layer the work is given, and the 
 """
 
 import argparse
+import functools
 import os
 import pathlib
 import statistics
@@ -147,9 +148,10 @@ def _jaxstyle(layer: Layer, precision: str, batch: int) -> dict[str, Callable[[]
     import jax
     import jax.numpy as jnp
 
-    from jaxstyle import ops
+    from jaxstyle import ops, runtime
 
     dtype = jnp.bfloat16 if precision == "bf16" else jnp.float32
+    compiled = functools.partial(jax.jit, compiler_options=runtime.compiler_options(dtype.dtype))
     x, kernel = (jnp.asarray(array, dtype) for array in _arrays(layer, batch))
 
     def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -157,10 +159,10 @@ def _jaxstyle(layer: Layer, precision: str, batch: int) -> dict[str, Callable[[]
             return ops.upsample_conv2d(x, kernel)
         return ops.conv2d(x, kernel, stride=layer.stride)
 
-    g = jax.jit(convolve)(x, kernel)
-    by_input = jax.jit(lambda x, k, g: jax.vjp(lambda x: convolve(x, k), x)[1](g)[0])
-    by_kernel = jax.jit(lambda x, k, g: jax.vjp(lambda k: convolve(x, k), k)[1](g)[0])
-    forward = jax.jit(convolve)
+    forward = compiled(convolve)
+    g = forward(x, kernel)
+    by_input = compiled(lambda x, k, g: jax.vjp(lambda x: convolve(x, k), x)[1](g)[0])
+    by_kernel = compiled(lambda x, k, g: jax.vjp(lambda k: convolve(x, k), k)[1](g)[0])
     return {
         "forward": lambda: jax.block_until_ready(forward(x, kernel)),
         "by input": lambda: jax.block_until_ready(by_input(x, kernel, g)),

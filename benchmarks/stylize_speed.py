@@ -64,8 +64,9 @@ def _jaxstyle(arrays: dict, variant: str):
     config = networks.TransformerConfig()
     params = jax.tree.map(jnp.asarray, against_torch.nested(arrays, "net"))
     model = StyleModel({"params": params}, config)
-    precision = "bfloat16" if interleave.precision_of(variant) == "bf16" else "float32"
-    paint = jax.jit(functools.partial(stylize, precision=precision))
+    precision = against_torch.dtype_of(variant)
+    options = runtime.compiler_options(precision)
+    paint = jax.jit(functools.partial(stylize, precision=precision), compiler_options=options)
     photo = jnp.asarray(arrays["photo"])
     return lambda: float(np.asarray(paint(model, photo)).mean())
 

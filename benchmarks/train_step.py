@@ -103,17 +103,22 @@ def _jaxstyle(case: dict, arrays: dict, args: argparse.Namespace):
     from jaxstyle.training import feedforward, optimizers
 
     config = networks.TransformerConfig(widths=case["widths"])
+    dtype = against_torch.dtype_of(args.worker)
     problem = feedforward.Problem(
         losses.content(case["content"]),
         losses.style(case["style"], case["statistic"]),
         losses.total_variation(),
         features.network(case["network"]),
-        "bfloat16" if interleave.precision_of(args.worker) == "bf16" else "float32",
+        dtype,
     )
     perception = jax.tree.map(jnp.asarray, against_torch.nested(arrays, "perception"))
     weights, optimizer = weights_of(case), optimizers.adam(1e-3)
     targets = feedforward.style_targets(problem, perception, jnp.asarray(arrays["style"]))
-    step = jax.jit(feedforward.make_step(problem, config, optimizer), donate_argnums=0)
+    step = jax.jit(
+        feedforward.make_step(problem, config, optimizer),
+        donate_argnums=0,
+        compiler_options=runtime.compiler_options(dtype),
+    )
     params = jax.tree.map(jnp.asarray, against_torch.nested(arrays, "net"))
     state = training.create(params, optimizer, metrics=("loss", *weights))
     total = 0.0

@@ -229,7 +229,8 @@ class Group:
             return lanes.in_form(form, one)(params, (state, own))
 
         state, own = self._shapes(count)
-        return jax.jit(all_of, donate_argnums=1).lower(self._loaded[0], state, own).compile()
+        lowered = jax.jit(all_of, donate_argnums=1).lower(self._loaded[0], state, own)
+        return lowered.compile(runtime.compiler_options(self._wide.features.dtype))
 
     def _shapes(self, count: int) -> tuple[Any, Any]:
         """Return shapes and dtypes of a state and of what lanes are given."""

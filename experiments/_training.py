@@ -1,9 +1,11 @@
 """From a config to what a training of style networks is made of."""
 
+import contextlib
 import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -16,12 +18,38 @@ from jaxstyle.data import PhotoBatches, Photos, UnreadablePhoto
 from jaxstyle.distributed import Group
 from jaxstyle.io import images, models
 from jaxstyle.io.scenes import picture_file
+from jaxstyle.methods import StyleModel, stylize
 from jaxstyle.placement import Placement
 from jaxstyle.training import feedforward
 from jaxstyle.types import InputError, Params
 from jaxstyle.weights import load_joined
 
 Perception = tuple[Params, features.Network | features.Joined]
+
+
+class Later:
+    """A pure function of arrays that is traced now, and compiled and computed when called.
+
+    Attributes:
+      shapes: shapes and dtypes of what it returns.
+    """
+
+    def __init__(self, function: Callable[..., Any], *args: Any, precision: str = "float32"):
+        """Trace.
+
+        Args:
+          function: of `args`, once.
+          args: pytrees of arrays.
+          precision: of its convolutions.
+        """
+        self._traced = jax.jit(function).trace(*args)
+        self._args = args
+        self._options = runtime.compiler_options(precision)
+        self.shapes = self._traced.out_info
+
+    def __call__(self) -> Any:
+        """Return what the function does."""
+        return self._traced.lower().compile(self._options)(*self._args)
 
 
 def check_counts(config: ml_collections.ConfigDict, **more: int) -> None:
@@ -91,12 +119,28 @@ def style_picture(name: str, size: int) -> jax.Array:
     return jnp.asarray(images.resize_shorter(images.read(picture_file(name)).pixels, size))
 
 
-def initial(config: ml_collections.ConfigDict, network: networks.TransformerConfig) -> dict:
-    """Return the variables a network begins with: drawn, or those of another run or model."""
-    variables = dict(networks.init(jax.random.key(config.seed), network))
+def initial(
+    config: ml_collections.ConfigDict,
+    network: networks.TransformerConfig,
+    create: Callable[[dict[str, Any]], training.TrainState],
+) -> Later:
+    """Return what makes the state before the first step.
+
+    Args:
+      config: of the run.
+      network: to train.
+      create: makes the state from the variables a network begins with: drawn, or those of another
+        run or model, which are read now.
+    """
+    seed, given = np.uint32(config.seed % 2**32), {}
     if config.checkpoint.restore:
-        variables["params"] = _restored(config.checkpoint.restore, variables["params"])
-    return variables
+        like = networks.init(jax.random.key(seed), network)["params"]
+        given = {"params": _restored(config.checkpoint.restore, like)}
+
+    def begin(seed: jax.Array, given: dict[str, Any]) -> training.TrainState:
+        return create({**networks.init(jax.random.key(seed), network), **given})
+
+    return Later(begin, seed, given)
 
 
 def _restored(where: str, params: dict) -> dict:
@@ -111,8 +155,9 @@ def _restored(where: str, params: dict) -> dict:
 def ready(
     config: ml_collections.ConfigDict,
     step: Callable[..., training.TrainState],
+    begin: Later,
+    style: Later,
     constants: Mapping[str, Any],
-    state: training.TrainState,
     batches: PhotoBatches,
     placement: Placement,
     *,
@@ -124,46 +169,77 @@ def ready(
     Args:
       config: of the run.
       step: of state, batch and constants.
-      constants: what the step is given by name, the same in every step.
-      state: before the first step.
+      begin: the state before the first step.
+      style: what the step is given by that name, the style's targets.
+      constants: what it is given by name besides, the same in every step.
       batches: of photographs.
       placement: of the run.
       pictures: painted in a step, for the speed shown.
       display_weights: see `trainer.train`.
     """
-    constants = placement.everywhere(dict(constants))
-    # Computes nothing, but shows a layer or a size that does not fit; the run reuses the trace.
-    shape = (config.data.batch, config.data.size, config.data.size, 3)
     program = jax.jit(step, donate_argnums=0, out_shardings=placement.whole)
-    jax.eval_shape(program, state, jax.ShapeDtypeStruct(shape, jnp.uint8), **constants)
+    rest = jax.eval_shape(lambda: dict(constants))
+    state, named = _placed((begin.shapes, {**rest, "style": style.shapes}), placement)
 
-    compiled: list[jax.stages.Compiled] = []  # one program for all steps
+    def trace(count: int, size: int) -> jax.stages.Traced:
+        shape = (count, size, size, 3)
+        batch = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=placement.divided)
+        return program.trace(state, batch, **named)
 
-    def do(state: training.TrainState, batch: jax.Array) -> training.TrainState:
-        if not compiled:
-            compiled.append(program.lower(state, batch, **constants).compile())
+    options = runtime.compiler_options(config.precision)
 
-            def other(count: int, size: int) -> jax.stages.Compiled:
-                shape = (count, size, size, 3)
-                like = jax.ShapeDtypeStruct(shape, batch.dtype, sharding=placement.divided)
-                return program.lower(state, like, **constants).compile()
+    def other(count: int, size: int) -> jax.stages.Compiled:
+        return trace(count, size).lower().compile(options)
 
-            devices = placement.devices // placement.group.count
-            check_memory(compiled[0], config.data.batch, config.data.size, other, devices)
-        return compiled[0](state, batch, **constants)
+    # Computes nothing, but shows a layer or a size that does not fit.
+    traced = trace(config.data.batch, config.data.size)
 
-    return functools.partial(
-        trainer.train,
-        do,
-        state,
-        batches,
-        steps=config.steps,
-        batch_size=pictures,
-        log_every=config.log_every,
-        checkpoint_every=config.checkpoint.every,
-        keep=config.checkpoint.keep,
-        display_weights=display_weights,
-        placement=placement,
+    def train(*, workdir: os.PathLike[str]) -> trainer.Outcome[training.TrainState]:
+        with contextlib.ExitStack() as stack:
+            lowered = traced.lower()
+            compiled: Callable[[], jax.stages.Compiled] = functools.cache(
+                lambda: lowered.compile(options)
+            )
+            left = checkpoints.newest_step(workdir) < config.steps
+            if placement.group.count == 1 and left:  # several processes compute in the same order
+                pool = stack.enter_context(ThreadPoolExecutor(1))
+                compiled = pool.submit(compiled).result  # while state and constants are computed
+            values = placement.everywhere({**constants, "style": style()})
+            checked = False
+
+            def do(state: training.TrainState, batch: jax.Array) -> training.TrainState:
+                nonlocal checked
+                if not checked:
+                    devices = placement.devices // placement.group.count
+                    data = config.data
+                    check_memory(compiled(), data.batch, data.size, other, devices)
+                    checked = True
+                return compiled()(state, batch, **values)
+
+            return trainer.train(
+                do,
+                begin(),
+                batches,
+                workdir=workdir,
+                steps=config.steps,
+                batch_size=pictures,
+                log_every=config.log_every,
+                checkpoint_every=config.checkpoint.every,
+                keep=config.checkpoint.keep,
+                display_weights=display_weights,
+                placement=placement,
+            )
+
+    return train
+
+
+def _placed(shapes: Any, placement: Placement) -> Any:
+    """Return shapes and dtypes of what lies on every device."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=placement.whole, weak_type=leaf.weak_type
+        ),
+        shapes,
     )
 
 
@@ -203,6 +279,12 @@ def check_memory(
         f"a training step with batches of {batch} at {size} pixels needs {needed / 1e9:.1f} GB, "
         f"but {free / 1e9:.1f} GB are free; {advice}."
     )
+
+
+def painting(precision: str) -> Callable[[StyleModel, jax.Array], jax.Array]:
+    """Return a function that stylizes a picture, compiled for each size."""
+    options = runtime.compiler_options(precision)
+    return jax.jit(functools.partial(stylize, precision=precision), compiler_options=options)
 
 
 def samples(config: ml_collections.ConfigDict, photos: Photos) -> Iterator[tuple[str, np.ndarray]]:

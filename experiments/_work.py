@@ -104,7 +104,8 @@ def build_many(
             return rows.within(state, axis), history
 
         weights = dict.fromkeys(objective_of(config, scene, config.seed)[1], 0.0)
-        return jax.jit(advance, donate_argnums=0).lower(start(), context(weights, 0)).compile()
+        lowered = jax.jit(advance, donate_argnums=0).lower(start(), context(weights, 0))
+        return lowered.compile(runtime.compiler_options(config.features.dtype))
 
     @jax.jit
     def measure(state: optimize.State, context: per_image.Context) -> dict[str, Array]:

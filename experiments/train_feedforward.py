@@ -8,8 +8,8 @@ import functools
 import pathlib
 import time
 from collections.abc import Callable
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
@@ -19,7 +19,7 @@ from experiments._training import perception_of
 from jaxstyle import distributed, features, networks, trainer, training, workdir
 from jaxstyle.data import PhotoBatches, Photos, make_batches, open_photos
 from jaxstyle.io import images, models
-from jaxstyle.methods import StyleModel, stylize
+from jaxstyle.methods import StyleModel
 from jaxstyle.placement import Placement, place
 from jaxstyle.reporting.contact_sheet import contact_sheet
 from jaxstyle.reporting.plots import loss_plot
@@ -71,16 +71,18 @@ def _prepare(
     optimizer = optimizers.adam(
         config.optimizer.learning_rate, schedule=config.optimizer.schedule, steps=config.steps
     )
-    variables = _training.initial(config, network)
-    params = variables.pop("params")
-    state = training.create(params, optimizer, metrics=("loss", *weights), extra=variables)
-    prepare = jax.jit(functools.partial(feedforward.style_targets, problem))  # 4x faster compiled
-    style = prepare(perception, picture)
+
+    def create(variables: dict[str, Any]) -> training.TrainState:
+        params = variables.pop("params")
+        return training.create(params, optimizer, metrics=("loss", *weights), extra=variables)
+
+    look = functools.partial(feedforward.style_targets, problem)
     train = _training.ready(
         config,
         feedforward.make_step(problem, network, optimizer),
-        {"perception": perception, "style": style, "weights": weights},
-        state,
+        _training.initial(config, network, create),
+        _training.Later(look, perception, picture, precision=config.precision),
+        {"perception": perception, "weights": weights},
         batches,
         placement,
         pictures=config.data.batch,
@@ -120,7 +122,7 @@ def _show(
 ) -> None:
     """Stylize sample photographs, each a file and all on one sheet, and say where things are."""
     painting = np.asarray(_training.style_picture(config.style.image, config.style.size))
-    paint = jax.jit(functools.partial(stylize, precision=config.precision))
+    paint = _training.painting(config.precision)
     (folder / "stylized").mkdir(exist_ok=True)
     pairs: list[list[np.ndarray]] = []
     began = time.monotonic()

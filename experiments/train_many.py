@@ -6,12 +6,12 @@ WORKDIR afterwards holds `models/NAME/` (what `python -m jaxstyle stylize` takes
 """
 
 import dataclasses
-import functools
 import json
 import pathlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +22,13 @@ from experiments import _training
 from jaxstyle import distributed, networks, trainer, training, workdir
 from jaxstyle.data import PhotoBatches, Photos, make_batches, open_photos
 from jaxstyle.io import images, models
-from jaxstyle.methods import StyleModel, stylize
+from jaxstyle.methods import StyleModel
 from jaxstyle.placement import Placement, place
 from jaxstyle.reporting.contact_sheet import contact_sheet
 from jaxstyle.reporting.metrics_file import read_metrics
 from jaxstyle.reporting.plots import loss_plot
 from jaxstyle.training import feedforward, many, optimizers
-from jaxstyle.types import InputError
+from jaxstyle.types import InputError, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,21 +160,25 @@ def _prepare(
     optimizer = optimizers.adam(
         config.optimizer.learning_rate, schedule=config.optimizer.schedule, steps=config.steps
     )
-    names, variables = tuple(wishes), _training.initial(config, network)
-    state = many.create([variables] * len(names), optimizer, names=names, terms=tuple(weights[0]))
-    prepare = jax.jit(functools.partial(feedforward.style_targets, problem))  # 4x faster compiled
+    names = tuple(wishes)
     formulation = config.formulation or many.formulation_for(jax.default_backend())
     step = many.make_step(problem, network, optimizer, names, formulation=formulation)
-    constants = {
-        "perception": perception,
-        "style": many.stacked([prepare(perception, picture) for picture in pictures]),
-        "weights": many.stacked([jax.tree.map(jnp.float32, own) for own in weights]),
-    }
+
+    def create(variables: dict[str, Any]) -> training.TrainState:
+        every, terms = [variables] * len(names), tuple(weights[0])
+        return many.create(every, optimizer, names=names, terms=terms)
+
+    def look(perception: Params, pictures: Sequence[jax.Array]) -> Any:
+        targets = [feedforward.style_targets(problem, perception, one) for one in pictures]
+        return many.stacked(targets)
+
+    stacked = many.stacked([jax.tree.map(jnp.float32, own) for own in weights])
     train = _training.ready(
         config,
         step,
-        constants,
-        state,
+        _training.initial(config, network, create),
+        _training.Later(look, perception, pictures, precision=config.precision),
+        {"perception": perception, "weights": stacked},
         batches,
         placement,
         pictures=config.data.batch * len(names),
@@ -220,7 +224,7 @@ def _show(
     photos: Photos,
 ) -> None:
     """Stylize sample photographs, each a file and all on one sheet, and say where things are."""
-    paint = jax.jit(functools.partial(stylize, precision=config.precision))
+    paint = _training.painting(config.precision)
     began = time.monotonic()
     styles = [np.asarray(_training.style_picture(w.image, w.size)) for w in wishes.values()]
     blank = np.ones((1, 1, 3), np.float32)

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from orbax.checkpoint import v1 as ocp
 
 from jaxstyle.types import Array
 
@@ -36,6 +35,8 @@ def save(path: pathlib.Path, state: Any) -> None:
       OSError: the system refuses; only its number and what it says are left of Orbax's error.
       ValueError: it is nothing Orbax can save.
     """
+    from orbax.checkpoint import v1 as ocp  # when it is needed: it takes long to load
+
     try:
         with _silent_orbax():
             ocp.save(path, state)
@@ -56,6 +57,8 @@ def load(path: pathlib.Path, like: State) -> State:
       path: the folder.
       like: arrays of the same names and shapes; the result has their dtypes and devices.
     """
+    from orbax.checkpoint import v1 as ocp
+
     abstract = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like
     )

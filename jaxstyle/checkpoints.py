@@ -252,6 +252,20 @@ class Checkpointer:
                 shutil.rmtree(path, ignore_errors=True)
 
 
+def newest_step(workdir: str | os.PathLike[str]) -> int:
+    """Return the step of the newest finished checkpoint of a run, readable or not; 0 without one.
+
+    Args:
+      workdir: the folder of the run.
+
+    Example:
+      >>> import tempfile
+      >>> newest_step(tempfile.mkdtemp())
+      0
+    """
+    return max((int(path.name) for path in _checkpoints(pathlib.Path(workdir) / FOLDER)), default=0)
+
+
 def load_params(where: str | os.PathLike[str], like: State) -> State:
     """Read the parameters of another run, for a warm start.
 

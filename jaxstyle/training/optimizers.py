@@ -14,6 +14,9 @@ def adam(
 ) -> optax.GradientTransformation:
     """Return Adam with a schedule of its learning rate.
 
+    It sees all parameters as one vector, as its state shows: one loop instead of three for each of
+    them, which compiles sooner and starts fewer kernels.
+
     Args:
       learning_rate: constant, or the peak.
       schedule: 'constant' (Johnson et al. 2016), or 'one_cycle': from 1/25 of the peak up to it
@@ -32,11 +35,10 @@ def adam(
         raise InputError(f"the learning rate is {learning_rate}; choose one above 0, e.g. 1e-3.")
     if schedule not in SCHEDULES:
         raise unknown_choice("schedule", schedule, SCHEDULES)
-    if schedule == "constant":
-        return optax.adam(learning_rate)
+    rate: float | optax.Schedule = learning_rate
     if schedule == "cosine":
         warm = min(200, steps // 4)
-        return optax.adam(
-            optax.warmup_cosine_decay_schedule(0.0, learning_rate, warm, max(steps, 2), 1e-6)
-        )
-    return optax.adam(optax.cosine_onecycle_schedule(max(steps, 2), learning_rate))
+        rate = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warm, max(steps, 2), 1e-6)
+    elif schedule == "one_cycle":
+        rate = optax.cosine_onecycle_schedule(max(steps, 2), learning_rate)
+    return optax.flatten(optax.adam(rate))

@@ -5,17 +5,14 @@ in the file. It may raise anything for a broken file; `formats.read` words it.
 """
 
 import contextlib
-import functools
 import io
 import json
 import math
 import pathlib
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import h5py
 import numpy as np
 import safetensors
 
@@ -32,13 +29,6 @@ _NOT_WEIGHTS = {
     b"\x1f\x8b": "is compressed; unpack it first.",
     b"MATLAB 7.3": "is in MATLAB's format 7.3; save it with `save(..., '-v7')`.",
 }
-
-
-_DEEPEST, _MOST_ITEMS = 32, 100_000  # groups in groups of HDF5, and what lies in them
-# Filters of HDF5 that are used: the others are rare, and HDF5 looks for programs of that number.
-_DEFLATE, _FILTERS = 1, {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
-_PIECE = 16 << 20  # bytes that a piece of an array may have beyond those of the array
-_CHECKSUM = 4  # bytes that fletcher32 adds to a piece, in some files before it is packed
 _NPY_HEADER = 1 << 14  # bytes; NumPy itself reads 10000
 
 
@@ -81,70 +71,9 @@ def kind_of(path: pathlib.Path) -> str:
 
 
 def _open_hdf5(path: pathlib.Path, stack: contextlib.ExitStack) -> dict[str, Stored]:
-    file = stack.enter_context(h5py.File(path, "r"))
-    return {
-        name: Stored(item.shape, item.dtype.itemsize, functools.partial(_hdf5_numbers, item, name))
-        for name, item in _datasets(file, "", set())
-        # A dataset can lie in other files, which nobody has named.
-        if not item.external and not item.is_virtual
-        if item.dtype.kind in "fiu" and item.shape is not None
-    }
+    from jaxstyle.weights import hdf5  # its library takes a tenth of a second to load
 
-
-def _datasets(group: h5py.Group, path: str, seen: set[int]) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Yield what lies in a file, each once: links to elsewhere are not followed."""
-    if path.count("/") > _DEEPEST:
-        raise InputError("has groups in groups without end; give a file with a network's weights.")
-    for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            continue
-        item = group[name]
-        address = h5py.h5o.get_info(item.id).addr
-        if address in seen:
-            continue
-        seen.add(address)
-        if len(seen) > _MOST_ITEMS:
-            raise InputError(f"has more than {_MOST_ITEMS} parts, which no network needs.")
-        if isinstance(item, h5py.Group):
-            yield from _datasets(item, f"{path}{name}/", seen)
-        elif isinstance(item, h5py.Dataset):
-            yield f"{path}{name}", item
-
-
-def _hdf5_numbers(item: h5py.Dataset, name: str) -> np.ndarray:
-    """Read an array whose stored pieces are no larger than it says."""
-    plist = item.id.get_create_plist()
-    filters = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
-    unknown = [number for number in filters if number not in _FILTERS]
-    if unknown or filters.count(_DEFLATE) > 1:
-        raise InputError(
-            f"has '{name:.80}' packed by HDF5's filter {(unknown or filters)[0]} in a way that is "
-            f"not read here; save it with {', '.join(_FILTERS.values())} or no filter."
-        )
-    piece = math.prod(item.chunks or ()) * item.dtype.itemsize
-    if piece > item.size * item.dtype.itemsize + _PIECE:
-        raise InputError(
-            f"has '{name:.80}' in pieces of {piece / 1e6:.0f} MB, more than the array has; get "
-            "another file."
-        )
-    if _DEFLATE in filters:
-        _check_inflated(item, name, piece)
-    return arrays.float32(item[()], name)
-
-
-def _check_inflated(item: h5py.Dataset, name: str, piece: int) -> None:
-    """Refuse pieces that inflate to more than they should: HDF5 would make room for all of it."""
-    most = piece + _CHECKSUM
-    places: list[tuple[int, ...]] = []
-    item.id.chunk_iter(lambda info: places.append(info.chunk_offset))
-    for place in places:
-        inflater = zlib.decompressobj()
-        content = inflater.decompress(item.id.read_direct_chunk(place)[1], most + 1)
-        if len(content) > most:
-            raise InputError(
-                f"has a piece of '{name:.80}' that inflates to more than its {piece} bytes; get "
-                "another file."
-            )
+    return hdf5.open_file(path, stack)
 
 
 def _open_npz(path: pathlib.Path, stack: contextlib.ExitStack) -> dict[str, Stored]:

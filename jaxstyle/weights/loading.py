@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from jaxstyle import features
@@ -147,8 +147,7 @@ def read_weights(
     arrays = contents.convolutions
     if formats.INPUT in arrays:
         arrays = fold_input(arrays)
-    params = {n: {k: jnp.asarray(v) for k, v in arrays[n].items()} for n in arrays}
-    return Weights(params, network)
+    return Weights(jax.device_put(arrays), network)  # jnp.asarray would compile for each shape
 
 
 def interpret(

@@ -22,8 +22,9 @@ import time
 import jax
 import toy_run
 from fault_kit import CANNOT, digest
+from orbax.checkpoint import v1  # noqa: F401  (imported here, no run has to)
 
-import experiments.train_feedforward  # noqa: F401  (imported here, no run has to)
+import experiments.train_feedforward  # noqa: F401
 import launch
 from jaxstyle import array_files
 from jaxstyle.checkpoints import Checkpointer
