@@ -125,6 +125,7 @@ class Group:
         if wide.features.devices != 1:
             raise InputError("a sweep paints on one device; set features.devices to 1.")
         self.steps, self._wide, self._loaded, self._sample = steps, wide, loaded, sample
+        self.params = loaded[0]
         self._solver = _work.solver_of(wide, steps)
         objective, weights = _work.objective_of(wide, sample.scene, wide.seed)
         self.terms = tuple(weights)
@@ -145,7 +146,6 @@ class Group:
           form: see `jaxstyle.sweeps.lanes.FORMS`.
         """
         owns = [self._own(cell) for cell in cells]
-        params = self._loaded[0]
 
         @functools.lru_cache(maxsize=2)
         def drawn(draw: int) -> Own:
@@ -160,11 +160,11 @@ class Group:
 
         def advance(state: optimize.State, step: int, steps: int) -> Any:
             program = self.program(form, len(cells), steps)
-            return program(params, state, own_at(step))
+            return program(self.params, state, own_at(step))
 
         measure = self._measure(form)
         return lanes.Work(
-            advance, lambda state: measure(params, (state, own_at(0))), self._picture, start
+            advance, lambda state: measure(self.params, (state, own_at(0))), self._picture, start
         )
 
     def moved(self, state: optimize.State, steps: int) -> optimize.State:
@@ -229,7 +229,7 @@ class Group:
             return lanes.in_form(form, one)(params, (state, own))
 
         state, own = self._shapes(count)
-        lowered = jax.jit(all_of, donate_argnums=1).lower(self._loaded[0], state, own)
+        lowered = jax.jit(all_of, donate_argnums=1).lower(self.params, state, own)
         return lowered.compile(runtime.compiler_options(self._wide.features.dtype))
 
     def _shapes(self, count: int) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 
-from experiments import _lanes, _launches, _work
+from experiments import _lanes, _launches, _memory, _work
 from jaxstyle import runtime, workdir
 from jaxstyle.sweeps import grammar, lanes, plan
 from jaxstyle.types import InputError, unknown_choice
@@ -166,7 +166,8 @@ def _chosen(
             break
         fits = max(1, int(count * _SHARE_OF_MEMORY * free / needed))
         count, why = plan.lane_count(len(pieces), min(fits, count - 1)), "what the memory holds"
-    _work.check_memory(group.program(form, count), scale.scene.content.shape)
+    program, size = group.program(form, count), scale.scene.content.shape
+    _memory.check(program, size, group.params, more=_memory.PER_IMAGE)
     return Group(indices, form, count, why, needed, steps)
 
 

@@ -1,7 +1,6 @@
 """From a config and a scene to the programs that paint it."""
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import _scene
+from experiments import _memory, _scene
 from jaxstyle import features, losses, ops, optimize, painter, runtime
 from jaxstyle.io import scenes
 from jaxstyle.methods import per_image
@@ -135,7 +134,14 @@ def build_many(
 
     picture = jax.jit(lambda state: cut(optimize.picture(state, solver), config.margin))
     runtime.return_large_blocks()  # of what one program works in, the next finds a place
-    check_memory(program(min(chunk(config), steps)), first.shape, rows.devices)
+    _memory.check(
+        program(min(chunk(config), steps)),
+        first.shape,
+        loaded[0],
+        margin=config.margin,
+        devices=rows.devices,
+        more=_memory.PER_IMAGE,
+    )
     return work_of
 
 
@@ -307,21 +313,3 @@ def cut(image: Array, margin: int) -> Array:
     """Return a picture, or several, without the margin."""
     height, width = image.shape[-3:-1]
     return image[..., margin : height - margin, margin : width - margin, :]
-
-
-def check_memory(program: jax.stages.Compiled, size: tuple[int, ...], devices: int = 1) -> None:
-    """Refuse what would not fit, and say what would.
-
-    Args:
-      program: whose needs are those of one device.
-      size: of the picture, `(h, w, 3)`.
-      devices: that it runs on; virtual ones of a CPU share one memory.
-    """
-    needed, free = devices * runtime.needed_memory(program), runtime.free_memory()
-    if jax.default_backend() == "cpu" and needed > free:
-        fits = int(max(size) * math.sqrt(free / needed))
-        raise InputError(
-            f"{size[1]}x{size[0]} pixels (with the margin) need {needed / 1e9:.1f} GB, but "
-            f"{free / 1e9:.1f} GB are free; a size of {fits // 16 * 16} would fit, and more with "
-            "features.rows=64, solver.optimizer=adam or a smaller solver.memory."
-        )

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from experiments import _memory
 from jaxstyle import features, losses, ops, runtime, trainer, workdir
 from jaxstyle.io import images, scenes
 from jaxstyle.methods.deepdream import (
@@ -100,13 +101,16 @@ def prepare(config: ml_collections.ConfigDict, first: np.ndarray) -> Program:
     base = ops.pad2d(jnp.asarray(first), config.margin, "reflect")
     sizes = octave_sizes(base.shape[0], base.shape[1], recipe.octaves, recipe.octave_scale)
 
+    options = runtime.compiler_options()
+
     @functools.cache
     def compiled(octave: int) -> jax.stages.Compiled:
         before = jnp.zeros((*sizes[octave - 1], 3)) if octave else None
         how: dict[str, Any] = {"recipe": recipe, "octave": octave}
-        return dream_octave.lower(base, before, context, 0, **how).compile()
+        return dream_octave.lower(base, before, context, 0, **how).compile(options)
 
-    _check_memory(compiled(recipe.octaves - 1), base.shape)
+    largest = compiled(recipe.octaves - 1)
+    _memory.check(largest, base.shape, params, margin=config.margin)
     compiled(0)  # a layer may need a larger smallest octave
     return lambda octave, image, before, seed: compiled(octave)(image, before, context, seed)
 
@@ -116,17 +120,6 @@ def _guide(config: ml_collections.ConfigDict) -> Array | None:
         return None
     pixels = images.read(scenes.picture_file(config.guide)).pixels
     return jnp.asarray(images.resize_longer(pixels, max(1, config.guide_size)))
-
-
-def _check_memory(program: jax.stages.Compiled, size: tuple[int, ...]) -> None:
-    """Refuse what would not fit, and say what would."""
-    needed, free = runtime.needed_memory(program), runtime.free_memory()
-    if jax.default_backend() == "cpu" and needed > free:
-        fits = int(max(size) * math.sqrt(free / needed))
-        raise InputError(
-            f"{size[1]}x{size[0]} pixels (with the margin) need {needed / 1e9:.1f} GB, but "
-            f"{free / 1e9:.1f} GB are free; a size of {fits // 16 * 16} would fit."
-        )
 
 
 def _dream(

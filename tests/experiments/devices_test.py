@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from configs import gatys as recipe
-from experiments import _lanes, _work, paint_picture
+from experiments import _lanes, _memory, _work, paint_picture
+from jaxstyle import runtime
 from jaxstyle.types import InputError
 
 
@@ -90,8 +91,8 @@ def test_a_sweep_paints_on_one_device(pictures, changed):
 
 
 def test_virtual_devices_share_one_memory(monkeypatch):
-    monkeypatch.setattr(_work.runtime, "needed_memory", lambda program: 3_000_000_000)
-    monkeypatch.setattr(_work.runtime, "free_memory", lambda: 10_000_000_000)
-    _work.check_memory(None, (64, 64, 3), 3)
+    monkeypatch.setattr(runtime, "needed_memory", lambda program: 3_000_000_000)
+    monkeypatch.setattr(runtime, "free_memory", lambda: 10_000_000_000)
+    _memory.check(None, (64, 64, 3), {}, devices=3)
     with pytest.raises(InputError, match=r"need 12.0 GB, but 10.0 GB are free"):
-        _work.check_memory(None, (64, 64, 3), 4)
+        _memory.check(None, (64, 64, 3), {}, devices=4)

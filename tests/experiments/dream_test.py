@@ -217,6 +217,7 @@ def test_bad_input_is_one_sentence_before_a_folder_is_made(tmp_path, change, sen
 
 
 def test_a_size_beyond_memory_is_refused_with_one_that_fits(tmp_path, monkeypatch):
-    monkeypatch.setattr(runtime, "free_memory", lambda: 50_000)
-    with pytest.raises(InputError, match=r"36x\d+ pixels .* need .* are free; a size of"):
+    monkeypatch.setattr(runtime, "needed_memory", lambda program: 10_000_000_000)
+    monkeypatch.setattr(runtime, "free_memory", lambda: 9_000_000_000)
+    with pytest.raises(InputError, match="need 10.0 GB, but 9.0 GB are free; a size of 16 would"):
         dream.run(small_config(), tmp_path / "run")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 
 import jax
@@ -173,6 +174,23 @@ def test_bad_input_is_one_sentence_before_a_folder_is_made(tmp_path, change, sen
 
 
 def test_a_size_beyond_memory_is_refused_with_one_that_fits(tmp_path, monkeypatch):
-    monkeypatch.setattr(runtime, "free_memory", lambda: 50_000)
-    with pytest.raises(InputError, match=r"36x\d+ pixels .* need .* are free; a size of"):
-        paint_picture.run(small_config(), tmp_path / "run")
+    needs, needed = [], runtime.needed_memory
+    monkeypatch.setattr(
+        runtime, "needed_memory", lambda program: needs.append(needed(program)) or needs[-1]
+    )
+    free = [10**9]
+    monkeypatch.setattr(runtime, "free_memory", lambda: free[0])
+    config = small_config()
+    config.size = "96"
+    config.steps = 1
+    assert paint_picture.run(config, tmp_path / "first") == 0
+    free[0] = int(0.7 * needs[0])
+    with pytest.raises(InputError) as raised:
+        paint_picture.run(config, tmp_path / "second")
+    words = r"100x\d+ pixels \(with the margin\) need .* are free; a size of (\d+) would fit, and"
+    config.size = re.match(words, str(raised.value))[1]
+    assert 48 <= int(config.size) <= 80
+    assert paint_picture.run(config, tmp_path / "third") == 0
+    free[0] = 50_000  # less than the network's parameters
+    with pytest.raises(InputError, match=r"0\.0 GB are free; free some of it\.$"):
+        paint_picture.run(config, tmp_path / "fourth")

@@ -64,7 +64,7 @@ class Machine:
             self.compiled.append((form, count))
             return types.SimpleNamespace(bytes=self.lane * count)
 
-        return types.SimpleNamespace(program=program)
+        return types.SimpleNamespace(program=program, params={})
 
 
 @pytest.fixture
@@ -283,7 +283,7 @@ def test_lanes_are_what_the_memory_holds(base, machine, free, lanes_, why):
 
 def test_what_cannot_fit_is_refused(base, machine):
     machine.free = 99
-    with pytest.raises(InputError, match=r"32x24 pixels .* need .* GB are free"):
+    with pytest.raises(InputError, match=r"32x24 pixels need .* GB are free; .* features.rows=64"):
         groups_of(base, "seed=0..7")
     machine.free = 500
     with pytest.raises(InputError, match="need"):
