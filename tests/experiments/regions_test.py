@@ -89,10 +89,11 @@ def test_only_the_part_of_a_style_that_its_mask_shows_is_taken(config, pictures)
 
 
 def test_a_style_without_weight_is_none(config, changed, pictures):
+    config.steps = config.save_every = 8  # before L-BFGS makes much of the last digits
     alone = painted(config)
     styles = (str(pictures / "blue.png"), str(pictures / "red.png"))
     both = changed(config, {"style": styles, "style_weights": (0.0, 2.0)})
-    np.testing.assert_allclose(painted(both), alone, atol=2 / 255)
+    np.testing.assert_allclose(painted(both), alone, atol=0.2 / 255)
 
 
 def test_with_brightness_alone_the_content_keeps_its_colors(config, pictures):
