@@ -1,6 +1,6 @@
 """Time each convolution of the networks against PyTorch (CPU): forward, by input, by kernel.
 
-    python benchmarks/operations.py  # all, 5 minutes
+    python benchmarks/operations.py  # all, 6 minutes
     python benchmarks/operations.py --layers vgg --precisions bf16 --rounds 11
 
 Says which operation stands in the way where a whole step is slower than PyTorch's. Every cell is
@@ -46,6 +46,23 @@ class Layer(NamedTuple):
 
 
 LAYERS = {
+    "default": {  # of `configs/starry_fast.py`: its network, and the one that judges
+        "9x9 3-16": Layer(144, 3, 16, 9),
+        "3x3/2 16-32": Layer(144, 16, 32, 3, 2),
+        "3x3/2 32-64": Layer(72, 32, 64, 3, 2),
+        "3x3 64-64": Layer(36, 64, 64),
+        "up 64-32": Layer(36, 64, 32, doubles=True),
+        "up 32-16": Layer(72, 32, 16, doubles=True),
+        "9x9 16-3": Layer(144, 16, 3, 9),
+        "conv1_1": Layer(144, 3, 16),
+        "conv1_2": Layer(144, 16, 16),
+        "conv2_1": Layer(72, 16, 48),
+        "conv2_2": Layer(72, 48, 48),
+        "conv3_1": Layer(36, 48, 96),
+        "conv3_2": Layer(36, 96, 64),
+        "conv4_1": Layer(18, 96, 128),
+        "conv4_2": Layer(18, 128, 128),
+    },
     "transformer": {
         "9x9 3-32": Layer(256, 3, 32, 9),
         "3x3/2 32-64": Layer(256, 32, 64, 3, 2),
@@ -83,18 +100,24 @@ def main() -> None:
     runtime.setup(compilation_cache=False)
     for network in args.layers:
         for precision in args.precisions or ("float32", "bf16"):
-            heads = [f"{name:^32s}" for name in PASSES if network != "vgg" or name != "by kernel"]
+            most = PASSES[:2] if all(map(_judges, LAYERS[network])) else PASSES
+            heads = [f"{name:^32s}" for name in most]
             print(f"\n{network}, batch {args.batch}, {precision}: ms, PyTorch's, ratio (rounds)")
             print(f"{'':14s}", *heads, "   GFLOP, GFLOP/s")
             for name, layer in LAYERS[network].items():
-                _row(name, layer, precision, args, kernels=network != "vgg")
+                _row(name, layer, precision, args, kernels=not _judges(name))
     return None
+
+
+def _judges(layer: str) -> bool:
+    """Return whether a layer is of the loss network, which nothing trains."""
+    return layer.startswith("conv")
 
 
 def _row(
     name: str, layer: Layer, precision: str, args: argparse.Namespace, *, kernels: bool
 ) -> None:
-    passes = PASSES if kernels else PASSES[:2]  # nothing trains the loss network
+    passes = PASSES if kernels else PASSES[:2]
     ours = _jaxstyle(layer, precision, args.batch)
     theirs = {} if args.only_jaxstyle else _torch(layer, precision, args.batch)
     cells, rates = [], []
