@@ -41,13 +41,14 @@ _NEW_OBJECTS = 100_000
 
 _CONTROL_GROUP = pathlib.Path("/sys/fs/cgroup")
 
-# An option XLA does not know aborts the process, so these are set only where they were tried.
+# An option XLA does not know aborts the process, so these are set only where they were tried: with
+# a jaxlib from one version on and below another. XLA's older code generator ended with 0.10.
 _EMITTERS, _LEVEL = "xla_cpu_use_fusion_emitters", "xla_backend_optimization_level"
+_CONVOLUTIONS = "xla_cpu_experimental_ynn_fusion_type"
 _CPU_OPTIONS = {
-    "xla_cpu_experimental_ynn_fusion_type": "-individual_convolution",
-    _EMITTERS: "false",
+    _CONVOLUTIONS: ("-individual_convolution", (0, 10), (0, 12)),
+    _EMITTERS: ("false", (0, 10), (0, 11)),
 }
-_CPU_OPTIONS_JAXLIB = ((0, 10), (0, 12))  # from, below
 
 
 def setup(
@@ -129,16 +130,16 @@ def choose_cpu_options() -> bool:
     """Add to `XLA_FLAGS` what makes convolutions, and compilation, faster on a CPU.
 
     Returns:
-      Whether the options, ours or those the user has chosen, are in force for a JAX that starts
-      after this call.
+      Whether the faster convolutions, or what the user has chosen instead, are in force for a JAX
+      that starts after this call.
     """
-    flags = os.environ.get("XLA_FLAGS", "")
-    lowest, beyond = _CPU_OPTIONS_JAXLIB
-    if not lowest <= _version("jaxlib") < beyond:
-        return all(name in flags for name in _CPU_OPTIONS)
-    added = [f"--{name}={value}" for name, value in _CPU_OPTIONS.items() if name not in flags]
-    os.environ["XLA_FLAGS"] = " ".join(filter(None, [flags, *added]))
-    return True
+    flags, version = os.environ.get("XLA_FLAGS", ""), _version("jaxlib")
+    for name, (value, lowest, beyond) in _CPU_OPTIONS.items():
+        if name not in flags and lowest <= version < beyond:
+            flags = f"{flags} --{name}={value}".strip()
+    if flags:
+        os.environ["XLA_FLAGS"] = flags
+    return _CONVOLUTIONS in flags
 
 
 def compiler_options(dtype: Any = "float32") -> dict[str, Any]:
@@ -161,11 +162,13 @@ def compiler_options(dtype: Any = "float32") -> dict[str, Any]:
     """
     import jax
 
-    ours = f"--{_EMITTERS}={_CPU_OPTIONS[_EMITTERS]}" in os.environ.get("XLA_FLAGS", "")
+    flags = os.environ.get("XLA_FLAGS", "")
     least = jax.config.read("jax_disable_most_optimizations")
-    if not ours or least or jax.default_backend() != "cpu":
+    if _CONVOLUTIONS not in flags or least or jax.default_backend() != "cpu":
         return {}
-    return {_EMITTERS: True} if str(dtype) == "bfloat16" else {_LEVEL: 1}
+    if str(dtype) != "bfloat16":
+        return {_LEVEL: 1}
+    return {_EMITTERS: True} if _EMITTERS in flags else {}
 
 
 def cache_folder() -> pathlib.Path | None:
