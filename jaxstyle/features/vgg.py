@@ -141,13 +141,16 @@ def features(
     network = adjusted(network, pooling=pooling or "", padding=padding or "")
 
     def alone(params: Params, layers: Sequence[str], network: Network) -> dict[str, Array]:
-        x = preprocess(image, network.convention).astype(policy.compute_dtype(dtype, image.dtype))
+        goal = policy.compute_dtype(dtype, image.dtype)
+        x = preprocess(image, network.convention).astype(goal)
         check_layers(params, image.shape, computed(layers), network)
         maps = {IMAGE: image}
         for names in blocks(network, computed(layers)):
-            run = functools.partial(run_block, names=names, wanted=tuple(layers), network=network)
+            run = functools.partial(
+                run_block, names=names, wanted=tuple(layers), network=network, dtype=goal
+            )
             x, found = (jax.checkpoint(run) if remat else run)(params, x)
-            maps |= found
+            maps |= {name: values.astype(goal) for name, values in found.items()}
         return {layer: maps[layer] for layer in layers}
 
     return by_network(alone, params, layers, network)
@@ -221,6 +224,7 @@ def run_block(
     network: Network,
     convolve: Callable[..., Array] = ops.conv2d,
     show: Callable[[Array], Array] = lambda x: x,
+    dtype: jnp.dtype | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """Compute one block.
 
@@ -232,6 +236,8 @@ def run_block(
       network: says how to pool and to pad.
       convolve: `(x, kernel, bias, padding=...)`, instead of `ops.conv2d`.
       show: what of a map is returned.
+      dtype: to compute in where that is faster than float32, see `ops.faster_dtype`; without it,
+        that of `x`.
 
     Returns:
       What leaves the block, and the wanted maps by name.
@@ -239,6 +245,8 @@ def run_block(
     maps = {}
     for name in names:
         if name.startswith("conv"):
+            if dtype is not None:
+                x = x.astype(ops.faster_dtype(params[name]["kernel"].shape, dtype))
             kernel, bias = (params[name][key].astype(x.dtype) for key in ("kernel", "bias"))
             x = convolve(x, kernel, bias, padding=network.padding)
         elif name.startswith("relu"):

@@ -22,6 +22,9 @@ class Convolution(nn.Module):
     `kind` is 'plain', 'down' (stride 2), 'valid' (no padding) or 'up' (doubles the size). The
     kernel is `[kh, kw, in, out]`, that of a transposed convolution `[kh, kw, out, in]`; its initial
     values are drawn in `initialization.py`.
+
+    `dtype` is what to compute in where that is faster than float32, see `ops.faster_dtype`; None is
+    that of `x`.
     """
 
     config: TransformerConfig
@@ -29,6 +32,7 @@ class Convolution(nn.Module):
     size: int = 3
     kind: str = "plain"
     bias: bool = False
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -36,6 +40,9 @@ class Convolution(nn.Module):
         transposed = self.kind == "up" and self.config.upsampling == "transposed"
         ends = (self.channels, x.shape[-1]) if transposed else (x.shape[-1], self.channels)
         shape = (self.size, self.size, *ends)
+        stride = 2 if self.kind == "down" else 1
+        if self.dtype is not None:
+            x = x.astype(ops.faster_dtype(shape, self.dtype, stride))
         kernel = self.param("kernel", zeros, shape, jnp.float32).astype(x.dtype)
         bias = None
         if self.bias:
@@ -47,7 +54,6 @@ class Convolution(nn.Module):
         if self.kind == "up":
             padding = "zero" if padding == "same" else padding  # the same thing at stride 1
             return ops.upsample_conv2d(x, kernel, bias, padding=padding)
-        stride = 2 if self.kind == "down" else 1
         padding = "valid" if self.kind == "valid" else padding
         return ops.conv2d(x, kernel, bias, stride=stride, padding=padding)
 
@@ -56,7 +62,7 @@ class Layer(nn.Module):
     """Convolution `conv`, normalization `norm`, activation.
 
     `last` marks the layer that makes the picture: no activation, a normalization only if the
-    configuration says so.
+    configuration says so. `dtype` as `Convolution` has it.
     """
 
     config: TransformerConfig
@@ -64,6 +70,7 @@ class Layer(nn.Module):
     size: int = 3
     kind: str = "plain"
     last: bool = False
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
@@ -71,7 +78,10 @@ class Layer(nn.Module):
         config = self.config
         normalized = config.norm != "none" and (config.norm_last or not self.last)
         bias = config.conv_bias or not normalized
-        x = Convolution(config, self.channels, self.size, self.kind, bias, name="conv")(x)
+        convolution = Convolution(
+            config, self.channels, self.size, self.kind, bias, self.dtype, name="conv"
+        )
+        x = convolution(x)
         if normalized:
             x = _normalization(config, train, "norm")(x)
         return x if self.last else ACTIVATIONS[config.activation](x)
@@ -81,10 +91,11 @@ class ResidualBlock(nn.Module):
     """`x + norm_2(conv_2(activation(norm_1(conv_1(x)))))`, with no activation after the sum.
 
     With padding='reflect_start' the convolutions are not padded and the sum takes the middle of
-    `x`, so that the result is 2 pixels smaller on every side.
+    `x`, so that the result is 2 pixels smaller on every side. `dtype` as `Convolution` has it.
     """
 
     config: TransformerConfig
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
@@ -97,6 +108,7 @@ class ResidualBlock(nn.Module):
             x.shape[-1],
             kind="valid" if shrinks else "plain",
             bias=config.conv_bias or config.norm == "none",
+            dtype=self.dtype,
         )
         branch = convolution(name="conv_1")(x)
         branch = ACTIVATIONS[config.activation](_normalization(config, train, "norm_1")(branch))

@@ -28,15 +28,19 @@ OUTPUTS = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "linear": lambda x: x}
 
 
 class Transformer(nn.Module):
-    """The network of a configuration, on values as they are inside it."""
+    """The network of a configuration, on values as they are inside it.
+
+    `dtype` is what to compute in where that is faster than float32; None is that of `x`.
+    """
 
     config: TransformerConfig
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Map `[..., h, w, 3]` to what the last convolution gives, `[..., h, w, 3]`."""
         config = self.config
-        layer = functools.partial(Layer, config)
+        layer = functools.partial(Layer, config, dtype=self.dtype)
         first, last = config.outer_kernels
         if config.start_padding:
             x = ops.pad2d(x, config.start_padding, "reflect")
@@ -44,11 +48,12 @@ class Transformer(nn.Module):
             size, kind = (3, "down") if index else (first, "plain")
             x = layer(width, size=size, kind=kind, name=f"encoder_{index}")(x, train=train)
         for index in range(config.blocks):
-            x = ResidualBlock(config, name=f"residual_{index}")(x, train=train)
+            x = ResidualBlock(config, self.dtype, name=f"residual_{index}")(x, train=train)
         for index, width in enumerate(config.decoder_channels):
             x = layer(width, kind="up", name=f"decoder_{index}")(x, train=train)
         if config.output == "linear":  # nothing narrows its range: in bfloat16 it would show bands
             x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+            layer = functools.partial(Layer, config)
         return layer(3, size=last, last=True, name="output")(x, train=train)
 
 
@@ -114,7 +119,7 @@ def apply(
       Super-Resolution", 2016, arXiv:1603.08155, section 3.1 and supplement.
     """
     image = jnp.asarray(image)
-    values = _run(variables, _enter(image, config, dtype), config, train=False)[0]
+    values = _run(variables, image, config, dtype, train=False)[0]
     return _leave(values, config, image.dtype)
 
 
@@ -145,20 +150,26 @@ def apply_train(
       >>> image, variables = apply_train(variables, jnp.zeros((2, 8, 8, 3)), config)
     """
     image = jnp.asarray(image)
-    values, updates = _run(variables, _enter(image, config, dtype), config, train=True)
+    values, updates = _run(variables, image, config, dtype, train=True)
     return _leave(values, config, image.dtype), {**variables, **updates}
 
 
 def _run(
-    variables: Params, values: Array, config: TransformerConfig, *, train: bool
+    variables: Params,
+    image: Array,
+    config: TransformerConfig,
+    dtype: str | None,
+    *,
+    train: bool,
 ) -> tuple[Array, Params]:
     """What the last layer gives, and the changed collections."""
-    module = Transformer(config)
+    values = _enter(image, config)
+    module = Transformer(config, policy.compute_dtype(dtype, image.dtype))
     result: Any = module.apply(variables, values, train=train, mutable=["batch_stats"])
     return result
 
 
-def _enter(image: Array, config: TransformerConfig, dtype: str | None) -> Array:
+def _enter(image: Array, config: TransformerConfig) -> Array:
     """From [0, 1] to the values inside the network."""
     if image.ndim < 3 or image.shape[-1] != 3:
         raise InputError(f"the image is {image.shape}; the network takes [..., height, width, 3].")
@@ -176,7 +187,7 @@ def _enter(image: Array, config: TransformerConfig, dtype: str | None) -> Array:
     values = image * config.value_range
     if any(config.input_mean):
         values = values - _channels(config.input_mean, values)
-    return values.astype(policy.compute_dtype(dtype, image.dtype))
+    return values
 
 
 def _leave(values: Array, config: TransformerConfig, dtype: jnp.dtype) -> Array:

@@ -268,8 +268,8 @@ def _convolve(x: Array, kernel: Array, stride: int, widths: _Widths) -> Array:
     if half.pays(kernel.shape, stride):
         return half.convolve(x, kernel, widths)
     # XLA would widen it too, but knows only the plain convolution.
-    wide, taps = x.astype(jnp.float32), kernel.astype(jnp.float32)
-    return _convolve_cpu(wide, taps, stride, widths).astype(x.dtype)
+    wide, taps = lax.optimization_barrier((x.astype(jnp.float32), kernel.astype(jnp.float32)))
+    return lax.optimization_barrier(_convolve_cpu(wide, taps, stride, widths)).astype(x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
