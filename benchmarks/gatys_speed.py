@@ -96,6 +96,8 @@ def _cell(
         rounds=rounds,
     )
     values = [row["value"] for name, row in table.items() if "bf16" not in name]
+    if len(values) < 2:
+        return table
     apart = (max(values) - min(values)) / min(values)
     verdict = "the same to 5 digits" if apart < 1e-5 else "NOT THE SAME"
     print(f"first losses: {verdict} ({apart:.0e} apart)\n", flush=True)

@@ -142,7 +142,7 @@ def features(
 
     def alone(params: Params, layers: Sequence[str], network: Network) -> dict[str, Array]:
         goal = policy.compute_dtype(dtype, image.dtype)
-        x = preprocess(image, network.convention).astype(goal)
+        x = preprocess(image, network.convention)
         check_layers(params, image.shape, computed(layers), network)
         maps = {IMAGE: image}
         for names in blocks(network, computed(layers)):

@@ -345,9 +345,10 @@ def test_maps_in_bfloat16_are_those_of_float32(name):
         grams = {layer: gram(maps[layer]) for layer in layers[1:]}
         return sum(jnp.mean(g**2) ** 0.5 for g in grams.values()), (maps, grams)
 
-    run = jit(jax.grad(value, has_aux=True), static_argnums=1)
-    _, (maps, grams) = run(image, "float32")
-    gradient, (halves, rough_grams) = run(image, "bfloat16")
+    with policy.formulation("plain"):  # of backends that compute in bfloat16 whatever the layer
+        run = jit(jax.grad(value, has_aux=True), static_argnums=1)
+        _, (maps, grams) = run(image, "float32")
+        gradient, (halves, rough_grams) = run(image, "bfloat16")
     assert halves["image"].dtype == gradient.dtype == jnp.float32
     assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
     for layer in layers[1:]:
@@ -355,6 +356,20 @@ def test_maps_in_bfloat16_are_those_of_float32(name):
         assert rough_grams[layer].dtype == jnp.float32
         assert _relative(halves[layer], maps[layer]) < 0.02, layer
         assert _relative(rough_grams[layer], grams[layer]) < 0.02, layer
+
+
+def test_on_a_cpu_thin_layers_are_those_of_float32_rounded_once():
+    """They would gain nothing; a layer with many channels computes in bfloat16."""
+    network, layers = features.Network("some", ((8, 8), (40, 40)), features.CAFFE), ("relu2_1",)
+    params = features.initialize(jax.random.key(0), network)
+    image = jnp.asarray(np.random.default_rng(0).random((24, 20, 3)), jnp.float32)
+    look = functools.partial(features.features, params, image, network=network)
+    with policy.formulation("cpu"):
+        exact, rough = (look(layers, dtype=dtype) for dtype in ("float32", "bfloat16"))
+        np.testing.assert_array_equal(rough["relu2_1"], exact["relu2_1"].astype(jnp.bfloat16))
+        exact, rough = (look(("relu2_2",), dtype=dtype) for dtype in ("float32", "bfloat16"))
+        rounded = exact["relu2_2"].astype(jnp.bfloat16)
+        assert (rough["relu2_2"] != rounded).mean() > 0.05
 
 
 def test_gradients_in_bfloat16_point_the_same_way():

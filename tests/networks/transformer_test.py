@@ -328,3 +328,15 @@ def test_refuses_other_images(image, message):
             function(variables, image, config)
         assert message in str(caught.value)
     assert "jaxstyle.stylize" in str(caught.value) or "multiples" not in message
+
+
+def test_on_a_cpu_thin_layers_compute_in_float32():
+    """In bfloat16 they would gain nothing: with thin layers alone not a bit changes."""
+    image = jnp.asarray(np.random.default_rng(0).random((16, 20, 3)), jnp.float32)
+    with policy.formulation("cpu"):
+        for widths, same in (((4, 6, 8), True), ((4, 6, 32), False)):
+            config = networks.TransformerConfig(widths=widths, blocks=1)
+            variables = networks.init(jax.random.key(0), config)
+            exact = networks.apply(variables, image, config, dtype="float32")
+            rough = networks.apply(variables, image, config, dtype="bfloat16")
+            assert (exact == rough).all() == same
